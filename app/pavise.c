@@ -1,0 +1,198 @@
+/* pavise: arguments → configuration → supervisor, or a single worker. */
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "edge/fcgi.h"
+#include "edge/super.h"
+#include "edge/upstream.h"
+#include "gate/worker.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static const char *config_path = "/etc/pavise/pavise.json";
+static struct config *config;
+static struct config_seen seen;
+static struct stats *stats;
+static struct store *store;
+
+static void usage(FILE *to)
+{
+	fputs("usage: pavise [--config FILE] [--check | --worker]\n"
+	      "\n"
+	      "A FastCGI program that stands between your code and a paid LLM. Start it through spawn-fcgi:\n"
+	      "  spawn-fcgi -n -s /run/pavise/pavise.sock -b 4096 -- pavise --config /etc/pavise/pavise.json\n"
+	      "\n"
+	      "  --config FILE  the configuration (default /etc/pavise/pavise.json)\n"
+	      "  --check        say whether the configuration is good, and leave: status 0 or 1\n"
+	      "  --worker       be a single worker, for a web server that manages processes itself\n"
+	      "                 (Apache's mod_fcgid, lighttpd's bin-path)\n"
+	      "  --version, --help\n"
+	      "\n"
+	      "Signals: TERM finishes what is in flight, a second TERM stops at once, HUP loads the configuration again.\n",
+		to);
+}
+
+/* Puts a loaded configuration in force. */
+static void adopt(struct config *fresh)
+{
+	store_free(store);
+	config_free(config);
+	config = fresh;
+	store = worker_store(config, stats);
+	log_init((enum log_level)config->log.level);
+	config_warn(config);
+}
+
+static struct super_limits limits_of(const struct config *c)
+{
+	return (struct super_limits){.min = (int)c->server.workers.min,
+		.max = (int)c->server.workers.max,
+		.spare = (int)c->server.workers.spare,
+		.grace_ms = c->server.shutdown_grace / 1000};
+}
+
+static bool changed(void)
+{
+	return config_changed(config, &seen);
+}
+
+/* Beside the old one: a bad file changes nothing but the log. */
+static bool reload(struct super_limits *limits)
+{
+	char message[CONFIG_MESSAGE];
+	struct config *fresh = config_load(config_path, message);
+
+	if (!fresh) {
+		log_event(LOG_ERROR, "config_rejected", "%s; the configuration from before stays in force", message);
+		return false;
+	}
+	adopt(fresh);
+	log_event(LOG_INFO, "config_loaded", "%s is in force: %zu providers, %zu models, %zu keys, %zu limits",
+		config_path, config->providers.count, config->models.count, config->keys.count, config->limits.count);
+	if (limits)
+		*limits = limits_of(config);
+	return true;
+}
+
+static int run_worker(int slot)
+{
+	struct worker w = {.config = config,
+		.stats = stats,
+		.slot = &stats->slots[slot],
+		.slot_index = slot,
+		.store = store,
+		.arena = ARENA_INIT,
+		.supervised = true};
+
+	return worker_run(&w, NULL);
+}
+
+/* A worker without a supervisor looks for itself, once a second at most, and between two requests. */
+static void look_after_config(struct worker *w)
+{
+	static int64_t next_us;
+	int64_t now = clock_mono_us();
+
+	if (now < next_us)
+		return;
+	next_us = now + 1000000;
+	if (changed() && reload(NULL)) {
+		w->config = config;
+		w->store = store;
+	}
+}
+
+static int run_single(void)
+{
+	struct worker w = {.config = config, .stats = stats, .store = store, .arena = ARENA_INIT};
+	int slot = stats_claim_slot(stats);
+
+	if (slot < 0)
+		die("no free slot among %d in %s", STATS_SLOTS, config->server.run_dir);
+	w.slot_index = slot;
+	w.slot = &stats->slots[slot];
+	atomic_store(&stats->config_loaded, 1);
+	return worker_run(&w, look_after_config);
+}
+
+static void check_socket(void)
+{
+	int listening = 0;
+	socklen_t len = sizeof(listening);
+
+	if (getsockopt(0, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) != 0 || !listening)
+		die("file descriptor 0 is no listening socket; start it through spawn-fcgi (see pavise --help)");
+}
+
+static int serve(bool single)
+{
+	char message[CONFIG_MESSAGE];
+	struct super super = {.changed = changed, .reload = reload, .worker = run_worker};
+	struct config *first;
+	const char *why;
+
+	check_socket();
+	upstream_init();
+	first = config_load(config_path, message);
+	if (!first)
+		die("%s", message);
+	stats = single ? stats_join(first->server.run_dir, &why) : stats_create(first->server.run_dir, &why);
+	adopt(first);
+	if (why)
+		log_event(LOG_WARN, "run_dir", "the shared file cannot be made in %s (%s): it is kept in memory",
+			first->server.run_dir, why);
+	if (single)
+		return run_single();
+	super.stats = stats;
+	super.limits = limits_of(config);
+	log_event(LOG_INFO, "start", "pavise " PAVISE_VERSION " with %s: %zu models, %zu keys, workers %d to %d",
+		config_path, config->models.count, config->keys.count, super.limits.min, super.limits.max);
+	return super_run(&super);
+}
+
+static int check(void)
+{
+	char message[CONFIG_MESSAGE];
+	struct config *c;
+
+	upstream_init();
+	c = config_load(config_path, message);
+	if (!c) {
+		fprintf(stderr, "%s\n", message);
+		return 1;
+	}
+	config_warn(c);
+	printf("%s: good (%zu providers, %zu models, %zu keys, %zu limits)\n", config_path, c->providers.count,
+		c->models.count, c->keys.count, c->limits.count);
+	config_free(c);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+		{"check", no_argument, NULL, 'n'}, {"worker", no_argument, NULL, 'w'},
+		{"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+	bool single = false, only_check = false;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "c:nwvh", options, NULL)) != -1) {
+		switch (c) {
+		case 'c': config_path = optarg; break;
+		case 'n': only_check = true; break;
+		case 'w': single = true; break;
+		case 'v': puts("pavise " PAVISE_VERSION); return 0;
+		case 'h': usage(stdout); return 0;
+		default: usage(stderr); return 2;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "pavise: unexpected argument '%s'\n", argv[optind]);
+		usage(stderr);
+		return 2;
+	}
+	return only_check ? check() : serve(single);
+}

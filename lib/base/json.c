@@ -1,0 +1,390 @@
+/* json-c holds the values; what comes in is checked before it sees it, and what goes out is spelled here. */
+#include "base/json_scan.h"
+
+#include <errno.h>
+#include <float.h>
+#include <inttypes.h>
+#include <json-c/json_tokener.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ── In ──────────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* The text has passed the scan: that json-c does not read it is a bug, here or there. */
+static struct json_object *parse_scanned(const char *text, size_t len)
+{
+	struct json_tokener *tok = json_tokener_new_ex(JSON_MAX_DEPTH + 1); /* the scalar inside is a level, too */
+	struct json_object *value;
+
+	if (!tok)
+		die("out of memory");
+	json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
+	errno = 0;
+	value = json_tokener_parse_ex(tok, text, (int)len);
+	if (json_tokener_get_error(tok) == json_tokener_continue) /* a bare number or word may go on, until told */
+		value = json_tokener_parse_ex(tok, " ", 1);
+	if (json_tokener_get_error(tok) != json_tokener_success && errno == ENOMEM)
+		die("out of memory");
+	BUG_ON(json_tokener_get_error(tok) != json_tokener_success);
+	json_tokener_free(tok);
+	return value;
+}
+
+/*
+ * json-c 0.16 takes some characters that are escaped as a pair for surrogates themselves (all whose last four digits
+ * are D800 to DFFF: U+1D800, U+2DC00 …), and loses them or refuses the text. So it gets to see no pairs.
+ */
+struct json_object *json_parse(const char *text, size_t len, struct err *err)
+{
+	struct buf plain = BUF_INIT(len);
+	struct json_object *value;
+	bool has_pairs;
+
+	if (json_scan_pairs(text, len, err, &has_pairs))
+		return NULL;
+	if (has_pairs) {
+		json_write_out_pairs(&plain, text, len);
+		if (plain.overflow)
+			die("out of memory");
+		text = plain.data;
+		len = plain.len;
+	}
+	value = parse_scanned(text, len);
+	buf_release(&plain);
+	if (!value)
+		err_set(err, ERR_INVALID_TYPE, NULL, "The JSON text is null, where a value was expected.");
+	return value;
+}
+
+/* The end of the comment at p; NULL if there is none there, or one without an end, which the scan will refuse. */
+static const char *comment_end(const char *p, const char *end)
+{
+	const char *stop;
+
+	if (end - p < 2 || p[0] != '/')
+		return NULL;
+	if (p[1] == '/') {
+		stop = memchr(p, '\n', (size_t)(end - p));
+		return stop ? stop : end;
+	}
+	if (p[1] != '*')
+		return NULL;
+	stop = memmem(p + 2, (size_t)(end - p) - 2, "*/", 2);
+	return stop ? stop + 2 : NULL;
+}
+
+/* Line feeds stay and every other character becomes one space, so that line and column hold. */
+static void add_blank(struct buf *out, const char *p, const char *end)
+{
+	for (; p < end; p++)
+		if (*p == '\n')
+			buf_addc(out, '\n');
+		else if ((*p & 0xc0) != 0x80)
+			buf_addc(out, ' ');
+}
+
+static const char *string_end(const char *p, const char *end)
+{
+	for (p++; p < end && *p != '"'; p++)
+		if (*p == '\\' && end - p > 1)
+			p++;
+	return p < end ? p + 1 : end;
+}
+
+struct json_object *json_parse_with_comments(const char *text, size_t len, struct err *err)
+{
+	const char *p = text, *end = text + len, *next;
+	struct buf plain = BUF_INIT(len);
+	struct json_object *value;
+
+	for (; p < end; p = next) {
+		next = comment_end(p, end);
+		if (next) {
+			add_blank(&plain, p, next);
+			continue;
+		}
+		next = *p == '"' ? string_end(p, end) : p + 1;
+		buf_add(&plain, p, (size_t)(next - p));
+	}
+	if (plain.overflow)
+		die("out of memory");
+	value = json_parse(plain.data ? plain.data : "", plain.len, err);
+	buf_release(&plain);
+	return value;
+}
+
+/* ── Out ─────────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* RFC 8785 §3.2.2.2 */
+void json_print_string(struct buf *out, const char *s, size_t len)
+{
+	static const char letters[] = {
+		['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r', ['"'] = '"', ['\\'] = '\\'};
+	const char *end = s + len, *run = s;
+	unsigned char c;
+
+	buf_addc(out, '"');
+	for (s = json_skip_plain(s, end); s < end; s = json_skip_plain(s + 1, end)) {
+		c = (unsigned char)*s;
+		if (c >= 0x80)
+			continue;
+		buf_add(out, run, (size_t)(s - run));
+		run = s + 1;
+		if (letters[c]) {
+			buf_addc(out, '\\');
+			buf_addc(out, letters[c]);
+		} else {
+			buf_printf(out, "\\u%04x", c);
+		}
+	}
+	buf_add(out, run, (size_t)(s - run));
+	buf_addc(out, '"');
+}
+
+/* Adds one to the last digit of "d.ddde-dd"; false where that would carry out of the first. */
+static bool next_decimal(char *text)
+{
+	char *p = strchr(text, 'e');
+
+	while (p-- > text) {
+		if (*p == '.')
+			continue;
+		if (*p != '9') {
+			++*p;
+			return true;
+		}
+		*p = '0';
+	}
+	return false;
+}
+
+/*
+ * The fewest digits that read back as d > 0, and the nearest to it of those, as "d.ddde-dd". Fifteen digits always
+ * survive a double, so that they hold the fewest, but not below DBL_MIN, where it has less precision. At a power of two
+ * the doubles below lie closer than those above, and the next decimal up may read back where the nearest does not.
+ */
+static void find_digits(double d, char text[32])
+{
+	int places, exponent;
+
+	for (places = d < DBL_MIN ? 0 : DBL_DIG - 1; places < DBL_DECIMAL_DIG; places++) {
+		snprintf(text, 32, "%.*e", places, d);
+		if (strtod(text, NULL) == d)
+			return;
+		if (places == DBL_DECIMAL_DIG - 2 && frexp(d, &exponent) == 0.5 && next_decimal(text) &&
+			strtod(text, NULL) == d)
+			return;
+	}
+}
+
+static void add_zeros(struct buf *out, int count)
+{
+	for (; count > 0; count--)
+		buf_addc(out, '0');
+}
+
+/* ECMAScript's Number::toString, steps 6 to 10: the value is 0.digits × 10^point. */
+static void add_digits(struct buf *out, const char *digits, int count, int point, bool exponent)
+{
+	if (exponent || point > 21 || point < -5) {
+		buf_addc(out, digits[0]);
+		if (count > 1)
+			buf_addc(out, '.');
+		buf_add(out, digits + 1, (size_t)count - 1);
+		buf_printf(out, "e%+d", point - 1);
+	} else if (point <= 0) {
+		buf_adds(out, "0.");
+		add_zeros(out, -point);
+		buf_add(out, digits, (size_t)count);
+	} else if (count <= point) {
+		buf_add(out, digits, (size_t)count);
+		add_zeros(out, point - count);
+	} else {
+		buf_add(out, digits, (size_t)point);
+		buf_addc(out, '.');
+		buf_add(out, digits + point, (size_t)(count - point));
+	}
+}
+
+void json_print_double(struct buf *out, double d)
+{
+	char text[32], digits[DBL_DECIMAL_DIG + 1];
+	const char *p;
+	int count = 0;
+
+	BUG_ON(!isfinite(d));
+	if (d == 0) {
+		buf_addc(out, '0');
+		return;
+	}
+	if (d < 0)
+		buf_addc(out, '-');
+	find_digits(fabs(d), text);
+	for (p = text; *p != 'e'; p++)
+		if (*p != '.')
+			digits[count++] = *p;
+	while (digits[count - 1] == '0')
+		count--;
+	add_digits(out, digits, count, atoi(p + 1) + 1, d >= 0x1p64 || d <= -0x1p63);
+}
+
+static void print_integer(struct buf *out, struct json_object *value)
+{
+	int64_t n = json_object_get_int64(value);
+
+	if (n == INT64_MAX) /* or more: what only an unsigned one holds saturates */
+		buf_printf(out, "%" PRIu64, json_object_get_uint64(value));
+	else
+		buf_printf(out, "%" PRId64, n);
+}
+
+static void print_array(struct buf *out, struct json_object *array)
+{
+	size_t i, n = json_object_array_length(array);
+
+	buf_addc(out, '[');
+	for (i = 0; i < n; i++) {
+		if (i)
+			buf_addc(out, ',');
+		json_print(out, json_object_array_get_idx(array, i));
+	}
+	buf_addc(out, ']');
+}
+
+static void print_object(struct buf *out, struct json_object *obj)
+{
+	const char *separator = "";
+
+	buf_addc(out, '{');
+	json_each_member (obj, m) {
+		buf_adds(out, separator);
+		separator = ",";
+		json_print_string(out, m.name, strlen(m.name));
+		buf_addc(out, ':');
+		json_print(out, m.value);
+	}
+	buf_addc(out, '}');
+}
+
+void json_print(struct buf *out, struct json_object *value)
+{
+	switch (json_object_get_type(value)) {
+	case json_type_null: buf_adds(out, "null"); break;
+	case json_type_boolean: buf_adds(out, json_object_get_boolean(value) ? "true" : "false"); break;
+	case json_type_double: json_print_double(out, json_object_get_double(value)); break;
+	case json_type_int: print_integer(out, value); break;
+	case json_type_string:
+		json_print_string(out, json_object_get_string(value), (size_t)json_object_get_string_len(value));
+		break;
+	case json_type_object: print_object(out, value); break;
+	case json_type_array: print_array(out, value); break;
+	}
+}
+
+/* ── Reading and building ────────────────────────────────────────────────────────────────────────────────────────── */
+
+struct json_object *json_get(struct json_object *obj, const char *name)
+{
+	struct json_object *value = NULL;
+
+	json_object_object_get_ex(obj, name, &value);
+	return value;
+}
+
+bool json_has(struct json_object *obj, const char *name)
+{
+	return json_object_object_get_ex(obj, name, NULL);
+}
+
+static struct json_object *get_typed(struct json_object *obj, const char *name, enum json_type type)
+{
+	struct json_object *value = json_get(obj, name);
+
+	return json_object_is_type(value, type) ? value : NULL;
+}
+
+const char *json_get_str(struct json_object *obj, const char *name)
+{
+	struct json_object *value = get_typed(obj, name, json_type_string);
+
+	return value ? json_object_get_string(value) : NULL;
+}
+
+int64_t json_get_int(struct json_object *obj, const char *name, int64_t fallback)
+{
+	struct json_object *value = get_typed(obj, name, json_type_int);
+
+	return value ? json_object_get_int64(value) : fallback;
+}
+
+bool json_get_bool(struct json_object *obj, const char *name, bool fallback)
+{
+	struct json_object *value = get_typed(obj, name, json_type_boolean);
+
+	return value ? json_object_get_boolean(value) : fallback;
+}
+
+struct json_object *json_get_array(struct json_object *obj, const char *name)
+{
+	return get_typed(obj, name, json_type_array);
+}
+
+struct json_object *json_get_object(struct json_object *obj, const char *name)
+{
+	return get_typed(obj, name, json_type_object);
+}
+
+void json_set(struct json_object *obj, const char *name, struct json_object *value)
+{
+	BUG_ON(!json_object_is_type(obj, json_type_object));
+	if (json_object_object_add(obj, name, value))
+		die("out of memory");
+}
+
+/* What json-c's constructors return is NULL only when there is no memory. */
+static void set_new(struct json_object *obj, const char *name, struct json_object *value)
+{
+	if (!value)
+		die("out of memory");
+	json_set(obj, name, value);
+}
+
+void json_set_str(struct json_object *obj, const char *name, const char *value)
+{
+	set_new(obj, name, json_object_new_string(value));
+}
+
+void json_set_int(struct json_object *obj, const char *name, int64_t value)
+{
+	set_new(obj, name, json_object_new_int64(value));
+}
+
+void json_set_bool(struct json_object *obj, const char *name, bool value)
+{
+	set_new(obj, name, json_object_new_boolean(value));
+}
+
+void json_unset(struct json_object *obj, const char *name)
+{
+	json_object_object_del(obj, name);
+}
+
+void json_release(void *value)
+{
+	json_object_put(value);
+}
+
+const char *json_type_word(struct json_object *value)
+{
+	switch (json_object_get_type(value)) {
+	case json_type_null: return "null";
+	case json_type_boolean: return "a boolean";
+	case json_type_double: return "a number";
+	case json_type_int: return "an integer";
+	case json_type_string: return "a string";
+	case json_type_object: return "an object";
+	case json_type_array: return "an array";
+	}
+	return "a value of no known type";
+}

@@ -1,0 +1,191 @@
+/* Composed by hand rather than through json-c: a log line must be possible when memory is not. */
+#include "base/log.h"
+
+#include "base/clock.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { VALUE_MAX = 512, TAIL_ROOM = sizeof(",\"truncated\":true}\n") };
+
+static enum log_level threshold = LOG_INFO;
+
+void log_init(enum log_level level)
+{
+	threshold = level;
+}
+
+bool log_enabled(enum log_level level)
+{
+	return level >= threshold;
+}
+
+const char *log_level_word(enum log_level level)
+{
+	static const char *const words[] = {"debug", "info", "warn", "error"};
+
+	return words[level];
+}
+
+/* Length of the well-formed UTF-8 sequence at s (Unicode table 3-7), 0 if there is none. */
+static size_t utf8_len(const unsigned char *s, size_t left)
+{
+	size_t i, n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+
+	if (n == 0 || n > left)
+		return 0;
+	for (i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+		(s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+/* Writes s as the inside of a JSON string; returns its length, or -1 if it does not fit. */
+static int quote(char *out, size_t room, const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	size_t left = strnlen(text, VALUE_MAX), used = 0, step, n;
+	char one[8];
+
+	for (; left; s += step, left -= step) {
+		step = n = utf8_len(s, left);
+		if (step == 0) {
+			step = 1;
+			n = sizeof("\xef\xbf\xbd") - 1;
+			memcpy(one, "\xef\xbf\xbd", n); /* U+FFFD */
+		} else if (*s == '"' || *s == '\\') {
+			one[0] = '\\';
+			one[1] = (char)*s;
+			n = 2;
+		} else if (*s < 0x20 || *s == 0x7f) {
+			n = (size_t)snprintf(one, sizeof(one), "\\u%04x", *s);
+		} else {
+			memcpy(one, s, n);
+		}
+		if (used + n > room)
+			return -1;
+		memcpy(out + used, one, n);
+		used += n;
+	}
+	return (int)used;
+}
+
+static void add(struct log_line *l, const char *name, const char *open, const char *value, const char *close)
+{
+	char *at = l->text + l->len;
+	size_t room = l->max - l->len > TAIL_ROOM ? l->max - l->len - TAIL_ROOM : 0;
+	int head, body;
+
+	head = snprintf(at, room, "%s\"%s\":%s", l->len > 1 ? "," : "", name, open);
+	if (head < 0 || (size_t)head >= room) {
+		l->truncated = true;
+		return;
+	}
+	body = quote(at + head, room - (size_t)head, value);
+	if (body < 0 || (size_t)(head + body) + strlen(close) > room) {
+		l->truncated = true;
+		return;
+	}
+	memcpy(at + head + body, close, strlen(close));
+	l->len += (size_t)(head + body) + strlen(close);
+}
+
+void log_begin(struct log_line *l, size_t max_bytes, enum log_level level, const char *event)
+{
+	char now[CLOCK_TEXT];
+
+	l->text[0] = '{';
+	l->len = 1;
+	l->max = max_bytes < sizeof(l->text) ? max_bytes : sizeof(l->text) - 1;
+	l->truncated = false;
+	clock_text(clock_real_ms(), now);
+	log_str(l, "time", now);
+	log_str(l, "level", log_level_word(level));
+	log_str(l, "event", event);
+}
+
+void log_str(struct log_line *l, const char *name, const char *value)
+{
+	if (value)
+		add(l, name, "\"", value, "\"");
+}
+
+void log_int(struct log_line *l, const char *name, int64_t value)
+{
+	char digits[24];
+
+	snprintf(digits, sizeof(digits), "%lld", (long long)value);
+	add(l, name, "", digits, "");
+}
+
+void log_bool(struct log_line *l, const char *name, bool value)
+{
+	add(l, name, "", value ? "true" : "false", "");
+}
+
+void log_seconds(struct log_line *l, const char *name, int64_t us)
+{
+	char digits[32];
+
+	snprintf(digits, sizeof(digits), "%lld.%06d", (long long)(us / 1000000), (int)(us % 1000000));
+	add(l, name, "", digits, "");
+}
+
+void log_usd_text(int64_t pusd, char out[LOG_USD_TEXT])
+{
+	int n = snprintf(out, LOG_USD_TEXT, "%lld.%012lld", (long long)(pusd / 1000000000000),
+		(long long)(pusd % 1000000000000));
+
+	while (out[n - 1] == '0' && out[n - 2] != '.')
+		out[--n] = '\0';
+}
+
+void log_usd(struct log_line *l, const char *name, int64_t pusd)
+{
+	char digits[LOG_USD_TEXT];
+
+	log_usd_text(pusd, digits);
+	add(l, name, "", digits, "");
+}
+
+void log_end(struct log_line *l)
+{
+	static const char mark[] = ",\"truncated\":true";
+
+	if (l->truncated) {
+		memcpy(l->text + l->len, mark, sizeof(mark) - 1);
+		l->len += sizeof(mark) - 1;
+	}
+	memcpy(l->text + l->len, "}\n", 3);
+	l->len += 2;
+}
+
+void log_write(const struct log_line *l)
+{
+	ssize_t n = write(STDERR_FILENO, l->text, l->len); /* one write: whole lines from many processes */
+
+	(void)n; /* there is nobody left to tell */
+}
+
+void log_event(enum log_level level, const char *event, const char *fmt, ...)
+{
+	struct log_line l;
+	char message[VALUE_MAX];
+	va_list ap;
+
+	if (!log_enabled(level))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	log_begin(&l, LOG_MAX_STDERR, level, event);
+	log_str(&l, "message", message);
+	log_int(&l, "process.pid", getpid());
+	log_end(&l);
+	log_write(&l);
+}

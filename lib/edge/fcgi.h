@@ -1,0 +1,42 @@
+/*
+ * fcgi — the side that faces the web server: one connection, one request at a time (libfcgi lives here and nowhere
+ * else).
+ */
+#ifndef PAVISE_EDGE_FCGI_H
+#define PAVISE_EDGE_FCGI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Once per process, before the first accept. -1: fd 0 is not a listening socket. */
+int fcgi_init(void);
+
+/* Waits for a request. False when the process was told to stop accepting, or the socket is gone. */
+bool fcgi_accept(void);
+
+/*
+ * From a signal handler: makes the accept that is waiting, and every later one, fail at once, while a request that is
+ * being answered is left alone. The handler must be installed with SA_RESTART. Async-signal-safe.
+ */
+void fcgi_stop_accepting(void);
+
+/* A CGI variable of the current request, or NULL. Valid until fcgi_finish(). */
+const char *fcgi_param(const char *name);
+/* "NAME=value" strings, NULL-terminated. */
+char **fcgi_params(void);
+
+/* Up to len bytes of the body; 0 at its end, -1 if the connection broke. */
+ssize_t fcgi_read(char *to, size_t len);
+
+/* -1 when the client (or the web server) has gone: it is only noticed here. */
+int fcgi_write(const char *bytes, size_t len);
+int fcgi_flush(void);
+
+/* One line as one FCGI_STDERR record: the server's log gets it whole. -1: nobody took it. At most 65,000 bytes. */
+int fcgi_stderr(const char *line, size_t len);
+
+/* Ends the answer. The connection is closed if the web server did not ask to keep it. */
+void fcgi_finish(void);
+
+#endif

@@ -1,0 +1,180 @@
+/*
+ * The meta protocol (memcached's doc/protocol.txt): one command, one answer, in order; so a batch needs no marks and
+ * the answers are matched by counting.
+ */
+#include "edge/store.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "edge/store_server.h"
+
+#include <libmemcached/memcached.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCH_MAX = 64 };
+
+struct pool {
+	memcached_st *ring;              /* NULL with a single server */
+	int server[STATS_STORE_SERVERS]; /* the ring's index → index in store.servers */
+	int count;
+};
+
+struct store {
+	struct store_server servers[STATS_STORE_SERVERS];
+	int count;
+	struct pool pools[STORE_POOLS];
+	int64_t timeout_us;
+	bool given_up; /* this request has waited in vain once */
+};
+
+bool store_server_valid(const char *server, const char **why)
+{
+	struct store_server probe;
+
+	return store_server_parse(&probe, server, why);
+}
+
+static int server_index(struct store *s, const char *name, struct stats *shared)
+{
+	const char *why;
+	int i;
+
+	for (i = 0; i < s->count; i++)
+		if (strcmp(s->servers[i].name, name) == 0)
+			return i;
+	BUG_ON(s->count == STATS_STORE_SERVERS); /* the configuration bounds their number */
+	if (!store_server_parse(&s->servers[s->count], name, &why))
+		die("memcached server \"%s\": %s", name, why);
+	s->servers[s->count].health = &shared->store[s->count];
+	return s->count++;
+}
+
+/* Consistent hashing (ketama), so that a server that goes away moves only its own share of the keys. */
+static void ring_build(struct store *s, struct pool *pool)
+{
+	const struct store_server *server;
+	int i;
+
+	pool->ring = memcached_create(NULL);
+	if (!pool->ring)
+		die("out of memory");
+	memcached_behavior_set(pool->ring, MEMCACHED_BEHAVIOR_KETAMA, 1);
+	for (i = 0; i < pool->count; i++) {
+		server = &s->servers[pool->server[i]];
+		if (server->is_unix)
+			memcached_server_add_unix_socket(pool->ring, server->host);
+		else
+			memcached_server_add(pool->ring, server->host, server->port);
+	}
+}
+
+struct store *store_new(const struct store_options *o, struct stats *shared)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	const char *const *name;
+	struct pool *pool;
+	int i;
+
+	if (!s)
+		die("out of memory");
+	s->timeout_us = o->timeout_us;
+	for (i = 0; i < STORE_POOLS; i++) {
+		pool = &s->pools[i];
+		for (name = o->servers[i]; *name; name++)
+			pool->server[pool->count++] = server_index(s, *name, shared);
+		if (pool->count > 1)
+			ring_build(s, pool);
+	}
+	return s;
+}
+
+void store_free(struct store *s)
+{
+	int i;
+
+	if (!s)
+		return;
+	for (i = 0; i < s->count; i++)
+		store_server_release(&s->servers[i]);
+	for (i = 0; i < STORE_POOLS; i++)
+		if (s->pools[i].ring)
+			memcached_free(s->pools[i].ring);
+	free(s);
+}
+
+void store_begin(struct store *s)
+{
+	s->given_up = false;
+}
+
+static struct store_server *server_of(struct store *s, const struct store_item *item)
+{
+	struct pool *pool = &s->pools[item->pool];
+	uint32_t at = 0;
+
+	if (pool->ring)
+		at = memcached_generate_hash(pool->ring, item->key, strlen(item->key));
+	BUG_ON((int)at >= pool->count);
+	return &s->servers[pool->server[at]];
+}
+
+/* Waits until every server has answered or the time is over. */
+static void wait_all(struct store *s, int64_t deadline_us)
+{
+	struct pollfd fds[STATS_STORE_SERVERS];
+	struct store_server *waiting[STATS_STORE_SERVERS];
+	int64_t left;
+	int i, n;
+
+	for (;;) {
+		for (i = n = 0; i < s->count; i++) {
+			if (!s->servers[i].pending)
+				continue;
+			waiting[n] = &s->servers[i];
+			fds[n] = (struct pollfd){waiting[n]->fd, store_server_events(waiting[n]), 0};
+			n++;
+		}
+		if (n == 0)
+			return;
+		left = deadline_us - clock_mono_us();
+		if (left <= 0 || poll(fds, (nfds_t)n, (int)((left + 999) / 1000)) == 0) {
+			for (i = 0; i < n; i++)
+				store_server_failed(waiting[i], "does not answer in time");
+			s->given_up = true;
+			return;
+		}
+		for (i = 0; i < n; i++)
+			if (fds[i].revents)
+				store_server_progress(waiting[i]);
+	}
+}
+
+static void run_batch(struct store *s, struct store_item *items, size_t count)
+{
+	struct store_server *server;
+	size_t i;
+	int j;
+
+	for (i = 0; i < count; i++) {
+		items[i].result = STORE_DOWN;
+		server = server_of(s, &items[i]);
+		if (!s->given_up && store_server_usable(server))
+			store_server_queue(server, &items[i]);
+	}
+	for (j = 0; j < s->count; j++)
+		if (s->servers[j].pending)
+			store_server_send(&s->servers[j]);
+	wait_all(s, clock_mono_us() + s->timeout_us);
+	for (j = 0; j < s->count; j++)
+		store_server_collect(&s->servers[j]);
+}
+
+void store_run(struct store *s, struct store_item *items, size_t count)
+{
+	BUG_ON(count > BATCH_MAX);
+	run_batch(s, items, count);
+}

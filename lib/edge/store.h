@@ -1,0 +1,77 @@
+/*
+ * store — memcached: many operations, one round trip, one deadline.
+ *
+ * A batch goes out as one write of meta commands to each server that it concerns, and its answers are read together
+ * (libmemcached gives the ring; a round trip for each operation would halve the throughput of a hit). The deadline
+ * belongs to the request: after one timeout the rest of the request does without the store. Which servers are down is
+ * known once per host: one worker a second tries again, the others do not even ask, and there is one warning for all.
+ */
+#ifndef PAVISE_EDGE_STORE_H
+#define PAVISE_EDGE_STORE_H
+
+#include "edge/stats.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	STORE_KEY_MAX = 200,
+	STORE_VALUE_MAX = 1000 * 1000 /* memcached's default item size is 1 MiB, header included */
+};
+
+/* Two rings: answers may vanish, counters should not (DESIGN: memcached.servers, memcached.counters). */
+enum store_pool { STORE_CACHE, STORE_COUNTERS, STORE_POOLS };
+
+enum store_op {
+	STORE_GET,  /* → value */
+	STORE_INCR, /* by `delta`, made with the value `delta` and `ttl_s` if it is not there → number */
+	STORE_DECR, /* by `delta`, stops at 0, a missing key stays missing → number */
+	STORE_SET,  /* value, ttl_s */
+	STORE_DELETE
+};
+
+enum store_result {
+	STORE_OK,
+	STORE_MISS, /* GET, DECR, DELETE: there is no such key */
+	STORE_FAIL, /* the server understood and would not (too large, out of memory) */
+	STORE_DOWN  /* no answer: not asked, or asked in vain. An INCR may have counted all the same */
+};
+
+struct store_item {
+	enum store_op op;
+	enum store_pool pool;
+	const char *key; /* printable ASCII without spaces, at most STORE_KEY_MAX bytes */
+	uint32_t ttl_s;  /* at most STORE_TTL_MAX: memcached takes more for a date */
+	uint64_t delta;
+	const void *value; /* SET: read; GET: filled with memory of the store's, valid until the next store_run() */
+	size_t value_len;
+	/* filled */
+	enum store_result result;
+	uint64_t number;
+};
+
+enum { STORE_TTL_MAX = 2592000 };
+
+struct store;
+
+struct store_options {
+	const char *const
+		*servers[STORE_POOLS]; /* "/path/to.sock", "host", "host:port", "[v6]:port"; NULL-terminated */
+	int64_t timeout_us;
+};
+
+/* Whether a server's name can be used; *why is a phrase for a message if not. */
+bool store_server_valid(const char *server, const char **why);
+
+/* Reads the names and makes the rings; connects to nothing. Call before fork; connections are made by each process. */
+struct store *store_new(const struct store_options *o, struct stats *shared);
+void store_free(struct store *s);
+
+/* A new request: it may wait for the store again. */
+void store_begin(struct store *s);
+
+/* Runs all items; each has its result. */
+void store_run(struct store *s, struct store_item *items, size_t count);
+
+#endif

@@ -1,0 +1,331 @@
+/* A dead, a stopped and a slow memcached look alike from here: no answer in time. Each is left alone for a second. */
+#include "edge/store_server.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { DOWN_FOR_US = 1000000, DEFAULT_PORT = 11211, KEEP_BYTES = 64 * 1024, MESSAGE_MAX = 32 << 20 };
+
+bool store_server_parse(struct store_server *v, const char *name, const char **why)
+{
+	struct sockaddr_un un;
+	const char *colon, *end;
+	char *stop;
+	unsigned long port = DEFAULT_PORT;
+
+	*v = (struct store_server){.fd = -1, .out = BUF_INIT(MESSAGE_MAX), .in = BUF_INIT(MESSAGE_MAX)};
+	*why = "expected a socket's path, host or host:port";
+	if (!*name || strlen(name) >= sizeof(v->name))
+		return false;
+	snprintf(v->name, sizeof(v->name), "%s", name);
+	if (*name == '/') {
+		*why = "a UNIX socket's path has at most 107 bytes";
+		v->is_unix = true;
+		snprintf(v->host, sizeof(v->host), "%s", name);
+		return strlen(name) < sizeof(un.sun_path);
+	}
+	if (*name == '[') {
+		name++;
+		end = strchr(name, ']');
+		if (!end || (end[1] && end[1] != ':'))
+			return false;
+		colon = end[1] ? end + 1 : NULL;
+	} else {
+		colon = strchr(name, ':');
+		end = colon ? colon : name + strlen(name);
+	}
+	if (colon) {
+		port = strtoul(colon + 1, &stop, 10);
+		if (stop == colon + 1 || *stop || port == 0 || port > 65535)
+			return false;
+	}
+	v->port = (in_port_t)port;
+	snprintf(v->host, sizeof(v->host), "%.*s", (int)(end - name), name);
+	return end > name && !strpbrk(v->host, " /\t\n");
+}
+
+/* Keeps the memory for the next batch, unless a large value passed through. */
+static void buf_empty(struct buf *b)
+{
+	if (b->cap > KEEP_BYTES)
+		buf_release(b);
+	else
+		buf_reset(b);
+}
+
+static void disconnect(struct store_server *v)
+{
+	if (v->fd >= 0)
+		close(v->fd);
+	v->fd = -1;
+	v->connecting = false;
+}
+
+void store_server_release(struct store_server *v)
+{
+	disconnect(v);
+	buf_release(&v->out);
+	buf_release(&v->in);
+}
+
+bool store_server_usable(struct store_server *v)
+{
+	int64_t now, retry;
+
+	if (!atomic_load_explicit(&v->health->down, memory_order_relaxed))
+		return true;
+	now = clock_mono_us();
+	retry = atomic_load(&v->health->retry_at_us);
+	return v->queued || /* this batch is the probe already */
+	       (now >= retry && atomic_compare_exchange_strong(&v->health->retry_at_us, &retry, now + DOWN_FOR_US));
+}
+
+static void mark_up(struct store_server *v)
+{
+	if (atomic_load_explicit(&v->health->down, memory_order_relaxed) && atomic_exchange(&v->health->down, 0))
+		log_event(LOG_INFO, "memcached_up", "memcached %s answers again", v->name);
+}
+
+void store_server_failed(struct store_server *v, const char *why)
+{
+	disconnect(v);
+	v->pending = false;
+	atomic_store(&v->health->retry_at_us, clock_mono_us() + DOWN_FOR_US);
+	if (!atomic_exchange(&v->health->down, 1))
+		log_event(LOG_WARN, "memcached_down",
+			"memcached %s %s: answers are not cached there, and limits do as their on_store_down says; "
+			"tried again every second",
+			v->name, why);
+}
+
+void store_server_queue(struct store_server *v, struct store_item *item)
+{
+	struct buf *out = &v->out;
+
+	if (v->queued == STORE_QUEUE_MAX)
+		return; /* stays STORE_DOWN */
+	if (v->queued == 0)
+		buf_empty(&v->in);
+	switch (item->op) {
+	case STORE_GET: buf_printf(out, "mg %s v\r\n", item->key); break;
+	case STORE_INCR:
+		buf_printf(out, "ma %s N%u J%llu D%llu v\r\n", item->key, item->ttl_s, (unsigned long long)item->delta,
+			(unsigned long long)item->delta);
+		break;
+	case STORE_DECR: buf_printf(out, "ma %s MD D%llu v\r\n", item->key, (unsigned long long)item->delta); break;
+	case STORE_SET:
+		buf_printf(out, "ms %s %zu T%u\r\n", item->key, item->value_len, item->ttl_s);
+		buf_add(out, item->value, item->value_len);
+		buf_adds(out, "\r\n");
+		break;
+	case STORE_DELETE: buf_printf(out, "md %s\r\n", item->key); break;
+	}
+	v->queue[v->queued++] = item;
+	v->pending = true;
+}
+
+static int open_unix(const struct store_server *v)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	memcpy(un.sun_path, v->host, strlen(v->host) + 1);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&un, sizeof(un)) != 0) {
+		close(fd); /* EAGAIN too: its backlog is full */
+		return -1;
+	}
+	return fd;
+}
+
+static int open_tcp(struct store_server *v)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list, *a;
+	char port[8];
+	int fd = -1, one = 1;
+
+	snprintf(port, sizeof(port), "%u", v->port);
+	if (getaddrinfo(v->host, port, &hints, &list) != 0)
+		return -1;
+	for (a = list; a && fd < 0; a = a->ai_next) {
+		fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		if (fd < 0)
+			continue;
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+			break;
+		if (errno == EINPROGRESS) {
+			v->connecting = true;
+			break;
+		}
+		close(fd);
+		fd = -1;
+	}
+	freeaddrinfo(list);
+	return fd;
+}
+
+static bool ensure_connected(struct store_server *v)
+{
+	if (v->fd >= 0)
+		return true;
+	v->fresh = true;
+	v->fd = v->is_unix ? open_unix(v) : open_tcp(v);
+	if (v->fd < 0)
+		store_server_failed(v, "cannot be reached");
+	return v->fd >= 0;
+}
+
+/* memcached was restarted, or closed an idle connection, since we last used it: that is not an outage. Once. */
+static void broken(struct store_server *v)
+{
+	bool retry = !v->fresh && v->answered == 0 && v->in.len == 0;
+
+	disconnect(v);
+	if (!retry) {
+		store_server_failed(v, "closed the connection");
+		return;
+	}
+	v->sent = 0;
+	store_server_send(v);
+}
+
+static bool write_some(struct store_server *v)
+{
+	ssize_t n;
+
+	while (v->sent < v->out.len) {
+		n = send(v->fd, v->out.data + v->sent, v->out.len - v->sent, MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return true;
+		if (n < 0) {
+			broken(v);
+			return false;
+		}
+		v->sent += (size_t)n;
+	}
+	return true;
+}
+
+void store_server_send(struct store_server *v)
+{
+	if (v->out.overflow) {
+		store_server_failed(v, "was sent more than it can take");
+		return;
+	}
+	if (ensure_connected(v) && !v->connecting)
+		write_some(v);
+}
+
+short store_server_events(const struct store_server *v)
+{
+	return (short)(POLLIN | (v->connecting || v->sent < v->out.len ? POLLOUT : 0));
+}
+
+/* "VA <size> …\r\n<data>\r\n". False: not all of it is here yet. */
+static bool take_value(struct store_server *v, struct store_item *item, const char *line, size_t after)
+{
+	size_t size = strtoul(line + 3, NULL, 10);
+
+	if (size > MESSAGE_MAX || v->in.len < after + size + 2)
+		return false;
+	item->result = STORE_OK;
+	item->value_len = size;
+	v->value_at[v->answered] = after;
+	if (item->op == STORE_INCR || item->op == STORE_DECR)
+		item->number = strtoull(v->in.data + after, NULL, 10);
+	v->parsed = after + size + 2;
+	return true;
+}
+
+/* One answer. False: not all of it is here yet. */
+static bool take_answer(struct store_server *v)
+{
+	struct store_item *item = v->queue[v->answered];
+	const char *line = v->in.data + v->parsed, *end = memchr(line, '\n', v->in.len - v->parsed);
+
+	if (!end)
+		return false;
+	if (strncmp(line, "VA ", 3) == 0) {
+		if (!take_value(v, item, line, (size_t)(end + 1 - v->in.data)))
+			return false;
+	} else {
+		if (strncmp(line, "HD", 2) == 0 || strncmp(line, "OK", 2) == 0)
+			item->result = STORE_OK;
+		else if (strncmp(line, "EN", 2) == 0 || strncmp(line, "NF", 2) == 0)
+			item->result = STORE_MISS;
+		else
+			item->result = STORE_FAIL;
+		v->parsed = (size_t)(end + 1 - v->in.data);
+	}
+	v->answered++;
+	return true;
+}
+
+static void read_some(struct store_server *v)
+{
+	char *to;
+	ssize_t n;
+
+	to = buf_reserve(&v->in, 16 * 1024);
+	if (!to) {
+		store_server_failed(v, "answers more than was asked");
+		return;
+	}
+	n = recv(v->fd, to, 16 * 1024, 0);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		broken(v);
+		return;
+	}
+	v->in.len += (size_t)n;
+	while (v->answered < v->queued && take_answer(v))
+		;
+	if (v->answered == v->queued) {
+		v->pending = false;
+		v->fresh = false;
+		mark_up(v);
+	}
+}
+
+void store_server_progress(struct store_server *v)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (v->connecting) {
+		if (getsockopt(v->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error) {
+			store_server_failed(v, "cannot be reached");
+			return;
+		}
+		v->connecting = false;
+	}
+	if (write_some(v) && v->fd >= 0)
+		read_some(v);
+}
+
+void store_server_collect(struct store_server *v)
+{
+	int i;
+
+	for (i = 0; i < v->answered; i++)
+		if (v->queue[i]->op == STORE_GET && v->queue[i]->result == STORE_OK)
+			v->queue[i]->value = v->in.data + v->value_at[i];
+	v->queued = v->answered = 0;
+	v->pending = false;
+	v->sent = v->parsed = 0;
+	buf_empty(&v->out); /* `in` holds the values that were handed out: the next batch empties it */
+}

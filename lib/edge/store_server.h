@@ -1,0 +1,51 @@
+/*
+ * store_server — one memcached server as one process sees it: a connection, what is queued for it, whether it is up.
+ * Part of edge/store; nothing else includes this.
+ */
+#ifndef PAVISE_EDGE_STORE_SERVER_H
+#define PAVISE_EDGE_STORE_SERVER_H
+
+#include "base/buf.h"
+#include "edge/stats.h"
+#include "edge/store.h"
+
+#include <netinet/in.h>
+
+enum { STORE_NAME_MAX = 256, STORE_QUEUE_MAX = 64 };
+
+struct store_server {
+	char name[STORE_NAME_MAX]; /* as configured */
+	char host[STORE_NAME_MAX]; /* or the socket's path */
+	in_port_t port;
+	bool is_unix;
+	struct stats_store_server *health; /* shared by all processes of the host */
+
+	int fd; /* -1 = not connected */
+	bool connecting, fresh;
+	struct buf out, in;
+	size_t sent, parsed;
+	struct store_item *queue[STORE_QUEUE_MAX];
+	size_t value_at[STORE_QUEUE_MAX]; /* where a GET's value begins in `in`: the buffer may move while it grows */
+	int queued, answered;
+	bool pending; /* queued > answered, and the connection is alive */
+};
+
+bool store_server_parse(struct store_server *v, const char *name, const char **why);
+void store_server_release(struct store_server *v);
+
+/* Up, or down for so long that this process is the one that tries again. */
+bool store_server_usable(struct store_server *v);
+/* Adds an item to what store_server_send() will write. */
+void store_server_queue(struct store_server *v, struct store_item *item);
+/* Connects if need be and writes as much as goes. */
+void store_server_send(struct store_server *v);
+/* What to poll() for. */
+short store_server_events(const struct store_server *v);
+/* Writes and reads what it can. */
+void store_server_progress(struct store_server *v);
+/* No use waiting: closes the connection and marks the server as down. */
+void store_server_failed(struct store_server *v, const char *why);
+/* Hands out the values and empties the queue. */
+void store_server_collect(struct store_server *v);
+
+#endif

@@ -1,0 +1,119 @@
+/* The line that explains the request: always one, also after a failure, also when there is nobody left to take it. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "edge/fcgi.h"
+#include "gate/txn.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static const char *text_or_null(const char *s)
+{
+	return s && *s ? s : NULL;
+}
+
+static void log_who(struct log_line *l, const struct txn *t)
+{
+	static char host[256];
+
+	if (!*host && gethostname(host, sizeof(host) - 1) != 0)
+		strcpy(host, "?");
+	log_str(l, "request_id", t->request_id);
+	log_str(l, "trace_id", t->trace.trace_id);
+	log_str(l, "host.name", host);
+	log_str(l, "client.address", fcgi_param("REMOTE_ADDR"));
+	log_str(l, "user_agent.original", http_header("user-agent"));
+	log_str(l, "http.request.method", t->method);
+	log_str(l, "url.path", t->path);
+	if (t->status)
+		log_int(l, "http.response.status_code", t->status);
+	log_int(l, "http.response.body.size", t->body_bytes);
+	if (t->key) {
+		log_str(l, "key_id", t->key->name);
+		log_str(l, "team", t->key->team);
+	}
+	log_str(l, "user", t->chat.user);
+}
+
+static void log_model(struct log_line *l, const struct txn *t)
+{
+	static const char *const states[] = {NULL, "hit", "miss", "bypass"};
+
+	log_str(l, "gen_ai.operation.name", t->endpoint ? t->endpoint->operation : NULL);
+	log_str(l, "gen_ai.provider.name", t->model ? t->model->provider->name : NULL);
+	log_str(l, "gen_ai.request.model", t->chat.model);
+	log_str(l, "gen_ai.response.model", text_or_null(t->facts.model));
+	log_str(l, "gen_ai.response.id", text_or_null(t->facts.id));
+	if (t->facts.input_tokens >= 0)
+		log_int(l, "gen_ai.usage.input_tokens", t->facts.input_tokens);
+	if (t->facts.output_tokens >= 0)
+		log_int(l, "gen_ai.usage.output_tokens", t->facts.output_tokens);
+	if (t->facts.cached_tokens > 0)
+		log_int(l, "gen_ai.usage.cache_read.input_tokens", t->facts.cached_tokens);
+	log_str(l, "gen_ai.response.finish_reasons", text_or_null(t->facts.finish_reasons));
+	if (t->first_chunk_us)
+		log_seconds(l, "gen_ai.response.time_to_first_chunk", t->first_chunk_us);
+	if (t->chat.body)
+		log_bool(l, "stream", t->chat.stream);
+	log_str(l, "cache", states[t->cache]);
+	if (t->cache == CACHE_HIT)
+		log_int(l, "cache_age", t->cache_age_ms / 1000);
+	if (t->cache == CACHE_MISS)
+		log_bool(l, "stored", t->stored);
+}
+
+static void log_verdict(struct log_line *l, const struct txn *t)
+{
+	log_str(l, "limit", t->refused_by ? t->refused_by->limit->name : NULL);
+	log_str(l, "would_refuse", t->would_refuse);
+	log_str(l, "upstream_request_id", text_or_null(t->upstream_request_id));
+	if (t->err.code) {
+		log_str(l, "error.type", err_kind(t->err.code)->log_type);
+		log_str(l, "error.param", text_or_null(t->err.param));
+		log_str(l, "upstream_error", text_or_null(t->upstream_detail));
+	}
+	if (t->cost_pusd >= 0)
+		log_usd(l, "cost_usd", t->cost_pusd);
+	if (t->saved_pusd >= 0)
+		log_usd(l, "saved_usd", t->saved_pusd);
+	if (t->called)
+		log_seconds(l, "upstream_duration", t->upstream_us);
+	log_seconds(l, "duration", clock_mono_us() - t->started_us);
+	log_int(l, "worker", getpid());
+}
+
+static void compose(struct log_line *l, const struct txn *t, size_t max, enum log_level level)
+{
+	log_begin(l, max, level, "request");
+	log_who(l, t);
+	log_model(l, t);
+	log_verdict(l, t);
+	log_end(l);
+}
+
+static enum log_level level_of(const struct txn *t)
+{
+	if (t->status >= 500)
+		return t->endpoint && t->endpoint->quiet ? LOG_DEBUG : LOG_ERROR;
+	if (t->err.code)
+		return LOG_WARN;
+	return t->endpoint && t->endpoint->quiet ? LOG_DEBUG : LOG_INFO;
+}
+
+void account(struct txn *t)
+{
+	static struct log_line line;
+	enum log_level level = level_of(t);
+
+	if (t->err.code == ERR_CLIENT_GONE)
+		t->status = err_kind(ERR_CLIENT_GONE)->status;
+	if (!log_enabled(level))
+		return;
+	if (t->config->log.to == LOG_TO_FASTCGI && !t->client_gone) {
+		compose(&line, t, LOG_MAX_FASTCGI, level);
+		if (fcgi_stderr(line.text, line.len) == 0)
+			return;
+	}
+	compose(&line, t, LOG_MAX_STDERR, level);
+	log_write(&line);
+}

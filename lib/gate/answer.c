@@ -1,0 +1,216 @@
+/* One place for the headers that every answer has, so that no path can forget one. */
+#include "gate/answer.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "edge/fcgi.h"
+#include "edge/sse.h"
+#include "gate/limit.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { HEAD_MAX = 16 * 1024, BODY_MAX = 64 * 1024 };
+
+void answer_reset_text(int64_t ms, char *out, size_t room)
+{
+	int64_t s = ms / 1000;
+
+	if (ms < 1000)
+		snprintf(out, room, "%lldms", (long long)ms);
+	else if (s < 60)
+		snprintf(out, room, "%llds", (long long)s);
+	else if (s < 3600)
+		snprintf(out, room, "%lldm%llds", (long long)(s / 60), (long long)(s % 60));
+	else
+		snprintf(out, room, "%lldh%lldm%llds", (long long)(s / 3600), (long long)(s / 60 % 60),
+			(long long)(s % 60));
+}
+
+/* Of the tightest limit: the one with the least left. */
+static void add_rate_limit(struct txn *t, struct buf *head)
+{
+	const struct limit_use *use = limit_tightest(t);
+	char reset[32];
+	int64_t left;
+
+	if (!use)
+		return;
+	http_head_add(head, "x-ratelimit-limit-requests", "%lld", (long long)use->limit->amount);
+	left = use->end_ms - clock_real_ms();
+	answer_reset_text(left > 0 ? left : 0, reset, sizeof(reset));
+	if (use->used >= 0)
+		http_head_add(head, "x-ratelimit-remaining-requests", "%lld",
+			(long long)(use->used < use->limit->amount ? use->limit->amount - use->used : 0));
+	http_head_add(head, "x-ratelimit-reset-requests", "%s", reset);
+}
+
+/* RFC 9211; `stored` is said where it is known before the head goes. */
+static void add_cache_status(struct txn *t, struct buf *head)
+{
+	static const char *const words[] = {"BYPASS", "HIT", "MISS", "BYPASS"};
+
+	switch (t->cache) {
+	case CACHE_HIT:
+		http_head_add(head, "Cache-Status", "pavise; hit; ttl=%lld", (long long)(t->cache_ttl_ms / 1000));
+		break;
+	case CACHE_MISS:
+		http_head_add(head, "Cache-Status", "pavise; fwd=uri-miss%s%s", t->stored ? "; stored" : "",
+			t->store_down ? "; detail=store-down" : "");
+		break;
+	case CACHE_BYPASS: http_head_add(head, "Cache-Status", "pavise; fwd=bypass"); break;
+	case CACHE_NONE: http_head_add(head, "Cache-Status", "pavise; detail=not-asked"); break;
+	}
+	http_head_add(head, "X-Cache", "%s", words[t->cache]);
+	http_head_add(head, "Age", "%lld", (long long)(t->cache_age_ms / 1000));
+}
+
+static void add_usd(struct buf *head, const char *name, int64_t pusd)
+{
+	char text[LOG_USD_TEXT];
+
+	if (pusd < 0)
+		return;
+	log_usd_text(pusd, text);
+	http_head_add(head, name, "%s", text);
+}
+
+static void add_common(struct txn *t, struct buf *head, int status, const char *content_type)
+{
+	http_head_status(head, status);
+	http_head_add(head, "Content-Type", "%s", content_type);
+	http_head_add(head, "x-request-id", "%s", t->request_id);
+	if (*t->upstream_request_id)
+		http_head_add(head, "x-pavise-upstream-request-id", "%s", t->upstream_request_id);
+	add_rate_limit(t, head);
+	add_cache_status(t, head);
+	add_usd(head, "x-pavise-cost-usd", t->cost_pusd);
+	add_usd(head, "x-pavise-saved-usd", t->saved_pusd);
+	t->status = status;
+	t->head_sent = true;
+}
+
+static bool send(struct txn *t, const char *bytes, size_t len, bool flush)
+{
+	if (t->client_gone)
+		return false;
+	if (fcgi_write(bytes, len) != 0 || (flush && fcgi_flush() != 0))
+		t->client_gone = true;
+	return !t->client_gone;
+}
+
+bool answer_begin(struct txn *t, int status, const char *content_type)
+{
+	struct buf head = BUF_INIT(HEAD_MAX);
+	bool ok;
+
+	add_common(t, &head, status, content_type);
+	http_head_add(&head, "Cache-Control", "no-cache");
+	http_head_add(&head, "X-Accel-Buffering", "no"); /* nginx in front would collect the stream otherwise */
+	http_head_end(&head);
+	ok = send(t, head.data, head.len, false);
+	buf_release(&head);
+	return ok;
+}
+
+bool answer_piece(struct txn *t, const char *bytes, size_t len, bool flush)
+{
+	t->body_bytes += (int64_t)len;
+	return send(t, bytes, len, flush);
+}
+
+static enum verdict whole(struct txn *t, struct buf *head, const struct hash_part *parts, size_t count)
+{
+	bool head_only = strcmp(t->method, "HEAD") == 0;
+	size_t i, len = 0;
+
+	for (i = 0; i < count; i++)
+		len += parts[i].len;
+	http_head_add(head, "Content-Length", "%zu", len);
+	http_head_end(head);
+	send(t, head->data, head->len, false);
+	buf_release(head);
+	for (i = 0; i < count && !head_only; i++)
+		answer_piece(t, parts[i].bytes, parts[i].len, false);
+	return ANSWERED;
+}
+
+enum verdict answer_whole(
+	struct txn *t, int status, const char *content_type, const struct hash_part *parts, size_t count)
+{
+	struct buf head = BUF_INIT(HEAD_MAX);
+
+	add_common(t, &head, status, content_type);
+	return whole(t, &head, parts, count);
+}
+
+enum verdict answer_json(struct txn *t, int status, const struct buf *body)
+{
+	return answer_whole(t, status, "application/json", &(struct hash_part){body->data, body->len}, 1);
+}
+
+/* ---- errors ---- */
+
+static void error_body(struct buf *out, const struct err *err)
+{
+	const struct err_kind *kind = err_kind(err->code);
+
+	buf_adds(out, "{\"error\":{\"message\":");
+	json_print_string(out, err->message, strlen(err->message));
+	buf_adds(out, ",\"type\":");
+	json_print_string(out, kind->type, strlen(kind->type));
+	buf_adds(out, ",\"param\":");
+	if (*err->param)
+		json_print_string(out, err->param, strlen(err->param));
+	else
+		buf_adds(out, "null");
+	buf_adds(out, ",\"code\":");
+	json_print_string(out, kind->code, strlen(kind->code));
+	buf_adds(out, "}}");
+}
+
+static void add_retry(struct txn *t, struct buf *head)
+{
+	enum err_retry retry = err_kind(t->err.code)->retry;
+
+	if (t->retry_after_ms > 0) {
+		http_head_add(head, "Retry-After", "%lld", (long long)((t->retry_after_ms + 999) / 1000));
+		http_head_add(head, "retry-after-ms", "%lld", (long long)t->retry_after_ms);
+	}
+	if (retry != RETRY_UNSAID)
+		http_head_add(head, "x-should-retry", retry == RETRY_YES ? "true" : "false");
+}
+
+static void send_error(struct txn *t, int status, const struct buf *body)
+{
+	struct buf head = BUF_INIT(HEAD_MAX), event = BUF_INIT(BODY_MAX + 64);
+
+	if (t->head_sent) { /* in mid-stream: the last event, and no [DONE] behind it */
+		sse_write_data(&event, body->data, body->len);
+		answer_piece(t, event.data, event.len, true);
+		buf_release(&event);
+		return;
+	}
+	add_common(t, &head, status, "application/json");
+	add_retry(t, &head);
+	if (status == 401)
+		http_head_add(&head, "WWW-Authenticate", "Bearer"); /* RFC 9110, 11.6.1 */
+	whole(t, &head, &(struct hash_part){body->data, body->len}, 1);
+}
+
+void answer_error(struct txn *t)
+{
+	struct buf body = BUF_INIT(BODY_MAX);
+
+	if (t->client_gone || t->err.code == ERR_CLIENT_GONE)
+		return;
+	error_body(&body, &t->err);
+	send_error(t, err_kind(t->err.code)->status, &body);
+	buf_release(&body);
+}
+
+void answer_provider_error(struct txn *t, int status, const struct buf *body)
+{
+	if (!t->client_gone)
+		send_error(t, status, body);
+}

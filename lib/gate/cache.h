@@ -1,0 +1,37 @@
+/*
+ * cache — what an answer is remembered under, and how it is written down.
+ *
+ * The key is a SHA-256 over everything that can change the answer. One entry serves both forms: it holds the answer as
+ * JSON (less id and created, which are made anew for each answer) and the script of the boundaries at which it
+ * streamed.
+ */
+#ifndef PAVISE_GATE_CACHE_H
+#define PAVISE_GATE_CACHE_H
+
+#include "base/buf.h"
+#include "gate/txn.h"
+
+struct cache_entry {
+	int64_t stored_ms, expires_ms;                      /* clock_real_ms() */
+	int64_t input_tokens, output_tokens, cached_tokens; /* -1 = unknown */
+	const char *model, *finish_reasons;                 /* of the answer; NUL-terminated */
+	const char *json;                                   /* an object without id and created */
+	size_t json_len;
+	const char *script; /* "" = none */
+	size_t script_len;
+};
+
+/* Fills t->cache_hash and t->cache_key from the resolved request. Call before the body is edited. */
+void cache_key(struct txn *t);
+
+/* Appends the entry as bytes, bound to the hash it is stored under. */
+void cache_encode(struct buf *out, const struct cache_entry *e, const uint8_t hash[32]);
+
+/* Reads what cache_encode() wrote; false for anything else: cut, changed, of another key or version. Points into bytes.
+ */
+bool cache_decode(struct cache_entry *e, const char *bytes, size_t len, const uint8_t hash[32]);
+
+/* Remembers a whole answer under t->cache_key. False if it could not be. The completion loses its id and created. */
+bool cache_put(struct txn *t, struct json_object *completion, const char *script, size_t script_len);
+
+#endif

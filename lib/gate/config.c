@@ -1,0 +1,451 @@
+/* The table of everything that can be configured, and the checks that look at more than one value. */
+#include "gate/config.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "edge/store.h"
+
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { WORKERS_MAX = 4000 };
+
+#define AT(type, member) .offset = offsetof(struct type, member)
+#define MS_US            1000
+#define S_US             1000000
+#define D_US             (86400LL * S_US)
+
+static const char *const dialects[] = {"openai", NULL};
+static const char *const counts[] = {"requests", NULL};
+static const char *const pers[] = {"key", "team", "model", NULL}; /* in the order of enum limit_per's bits */
+static const char *const store_downs[] = {"open", "closed", "local", NULL};
+static const char *const scopes[] = {"key", "team", "everyone", NULL};
+static const char *const log_tos[] = {"fastcgi", "stderr", NULL};
+static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
+
+static const struct config_field workers_fields[] = {
+	{"min", CONFIG_INT, AT(config, server.workers.min), "4", .min = 1, .max = WORKERS_MAX,
+		.doc = "workers that are always there"},
+	{"max", CONFIG_INT, AT(config, server.workers.max), "256", .min = 1, .max = WORKERS_MAX,
+		.doc = "requests in flight at most"},
+	{"spare", CONFIG_INT, AT(config, server.workers.spare), "4", .min = 1, .max = WORKERS_MAX,
+		.doc = "idle workers kept ready"},
+	{"reserve", CONFIG_INT, AT(config, server.workers.reserve), "2", .min = 0, .max = WORKERS_MAX,
+		.doc = "of max: workers that never call a provider, so that hits and refusals stay instant"},
+};
+static const struct config_table workers_table = CONFIG_TABLE(workers_fields, config);
+
+static const struct config_field server_fields[] = {
+	{"workers", CONFIG_GROUP, .table = &workers_table, .doc = "the pool of processes"},
+	{"max_body", CONFIG_BYTES, AT(config, server.max_body), "\"32MiB\"", .min = 1024, .max = 1 << 30,
+		.doc = "the largest request body"},
+	{"shutdown_grace", CONFIG_DURATION, AT(config, server.shutdown_grace), "\"5m\"", .min = 0, .max = D_US,
+		.doc = "how long a drain may take"},
+	{"run_dir", CONFIG_STRING, AT(config, server.run_dir), "\"${RUN_DIR:-/run/pavise}\"",
+		.doc = "folder of the shared file"},
+	{"base_path", CONFIG_STRING, AT(config, server.base_path), "\"\"",
+		.doc = "where the program is mounted: \"/llm\""},
+};
+static const struct config_table server_table = CONFIG_TABLE(server_fields, config);
+
+static const struct config_field memcached_fields[] = {
+	{"servers", CONFIG_STRINGS, AT(config, memcached.servers), "[\"${RUN_DIR:-/run/pavise}/memcached.sock\"]",
+		.min = 1, .max = STATS_STORE_SERVERS / 2,
+		.doc = "servers for answers: a socket's path, host or host:port"},
+	{"counters", CONFIG_STRINGS, AT(config, memcached.counters), .min = 1, .max = STATS_STORE_SERVERS / 2,
+		.doc = "servers for counters; by default the same"},
+	{"timeout", CONFIG_DURATION, AT(config, memcached.timeout), "\"50ms\"", .min = MS_US, .max = 10 * S_US,
+		.doc = "what a request may lose to memcached at most"},
+	{"prefix", CONFIG_STRING, AT(config, memcached.prefix), "\"pv\"", .doc = "begins every key"},
+};
+static const struct config_table memcached_table = CONFIG_TABLE(memcached_fields, config);
+
+static const struct config_field timeout_fields[] = {
+	{"connect", CONFIG_DURATION, AT(provider, timeout.connect), "\"5s\"", .min = MS_US, .max = D_US,
+		.doc = "name, TCP and TLS"},
+	{"first_byte", CONFIG_DURATION, AT(provider, timeout.first_byte), "\"2m\"", .min = MS_US, .max = D_US,
+		.doc = "from the start to the answer's head"},
+	{"between_bytes", CONFIG_DURATION, AT(provider, timeout.between_bytes), "\"1m\"", .min = MS_US, .max = D_US,
+		.doc = "silence in the middle of an answer"},
+	{"total", CONFIG_DURATION, AT(provider, timeout.total), "\"10m\"", .min = MS_US, .max = D_US,
+		.doc = "the whole call"},
+};
+static const struct config_table timeout_table = CONFIG_TABLE(timeout_fields, provider);
+
+static const struct config_field provider_fields[] = {
+	{"dialect", CONFIG_WORD, AT(provider, dialect), "\"openai\"", .words = dialects, .doc = "what it speaks"},
+	{"base_url", CONFIG_STRING, AT(provider, base_url), .required = true, .doc = "\"https://…/v1\""},
+	{"api_key", CONFIG_SECRET, AT(provider, api_key),
+		.doc = "\"${NAME}\" or {\"file\": \"path\"}; none: no Authorization header"},
+	{"ca_file", CONFIG_STRING, AT(provider, ca_file), .doc = "certificates to trust, PEM; by default the system's"},
+	{"stream_options", CONFIG_BOOL, AT(provider, stream_options), "true",
+		.doc = "it understands stream_options.include_usage"},
+	{"timeout", CONFIG_GROUP, .table = &timeout_table, .doc = "time limits"},
+	{"max_response", CONFIG_BYTES, AT(provider, max_response), "\"64MiB\"", .min = 1024, .max = 1 << 30,
+		.doc = "the largest answer"},
+};
+static const struct config_table provider_table = CONFIG_TABLE(provider_fields, provider);
+
+static const struct config_field price_fields[] = {
+	{"input", CONFIG_PRICE, AT(model, price.input), .doc = "dollars per million tokens"},
+	{"cached_input", CONFIG_PRICE, AT(model, price.cached_input),
+		.doc = "dollars per million tokens; by default as input"},
+	{"output", CONFIG_PRICE, AT(model, price.output), .doc = "dollars per million tokens"},
+};
+static const struct config_table price_table = CONFIG_TABLE(price_fields, model);
+
+static const struct config_field model_cache_fields[] = {
+	{"off", CONFIG_BOOL, AT(model, cache.off), "false", .doc = "never remember this model's answers"},
+	{"ttl", CONFIG_DURATION, AT(model, cache.ttl), .min = S_US, .max = 366 * D_US, .doc = "instead of cache.ttl"},
+};
+static const struct config_table model_cache_table = CONFIG_TABLE(model_cache_fields, model);
+
+static const struct config_field model_fields[] = {
+	{"provider", CONFIG_STRING, AT(model, provider_name), .required = true, .doc = "one of `providers`"},
+	{"model", CONFIG_STRING, AT(model, model), .doc = "the provider's name for it; by default the same"},
+	{"context", CONFIG_INT, AT(model, context), "0", .min = 0, .max = 1LL << 40, .doc = "tokens of its window"},
+	{"max_output", CONFIG_INT, AT(model, max_output), "0", .min = 0, .max = 1LL << 40,
+		.doc = "tokens of an answer at most"},
+	{"price", CONFIG_GROUP, .table = &price_table, .doc = "what it costs"},
+	{"cache", CONFIG_GROUP, .table = &model_cache_table, .doc = "what is remembered of it"},
+};
+static const struct config_table model_table = CONFIG_TABLE(model_fields, model);
+
+static const struct config_field cache_fields[] = {
+	{"enabled", CONFIG_BOOL, AT(config, cache.enabled), "true", .doc = "remember answers"},
+	{"ttl", CONFIG_DURATION, AT(config, cache.ttl), "\"1h\"", .min = S_US, .max = 366 * D_US,
+		.doc = "for how long"},
+	{"scope", CONFIG_WORD, AT(config, cache.scope), "\"key\"", .words = scopes, .doc = "who shares answers"},
+};
+static const struct config_table cache_table = CONFIG_TABLE(cache_fields, config);
+
+static const struct config_field limit_fields[] = {
+	{"name", CONFIG_STRING, AT(limit, name), .required = true,
+		.doc = "a name for the log and for the refused client"},
+	{"count", CONFIG_WORD, AT(limit, count), "\"requests\"", .words = counts, .doc = "what is counted"},
+	{"per", CONFIG_STRINGS, AT(limit, per_names), "[\"key\"]", .min = 0, .max = 3,
+		.doc = "any of \"key\", \"team\", \"model\"; [] = everyone together"},
+	{"amount", CONFIG_INT, AT(limit, amount), .required = true, .min = 1, .max = 1LL << 53,
+		.doc = "how many go through in a window"},
+	{"window", CONFIG_DURATION, AT(limit, window), .required = true, .min = S_US, .max = D_US,
+		.doc = "\"1s\" to \"1d\""},
+	{"on_store_down", CONFIG_WORD, AT(limit, on_store_down), "\"open\"", .words = store_downs,
+		.doc = "without memcached: let through, refuse, or count on this host alone"},
+	{"enforce", CONFIG_BOOL, AT(limit, enforce), "true", .doc = "false: count and log, but refuse nobody"},
+};
+static const struct config_table limit_table = CONFIG_TABLE(limit_fields, limit);
+
+static const struct config_field stream_fields[] = {
+	{"commit_after", CONFIG_DURATION, AT(config, stream.commit_after), "\"5s\"", .min = 0, .max = D_US,
+		.doc = "how long a stream waits for the provider's status before it says 200"},
+	{"heartbeat", CONFIG_DURATION, AT(config, stream.heartbeat), "\"1s\"", .min = 100 * MS_US, .max = 60 * S_US,
+		.doc = "silence after which a comment is sent"},
+};
+static const struct config_table stream_table = CONFIG_TABLE(stream_fields, config);
+
+static const struct config_field log_fields[] = {
+	{"to", CONFIG_WORD, AT(config, log.to), "\"fastcgi\"", .words = log_tos,
+		.doc = "the web server's error log, or our own stderr"},
+	{"level", CONFIG_WORD, AT(config, log.level), "\"info\"", .words = levels, .doc = "the least that is written"},
+};
+static const struct config_table log_table = CONFIG_TABLE(log_fields, config);
+
+static const struct config_field top_fields[] = {
+	{"server", CONFIG_GROUP, .table = &server_table, .doc = "processes and requests"},
+	{"memcached", CONFIG_GROUP, .table = &memcached_table, .doc = "where answers and counters live"},
+	{"providers", CONFIG_MAP, AT(config, providers), .required = true, .min = 1, .max = 256,
+		.table = &provider_table, .doc = "whom we call"},
+	{"models", CONFIG_MAP, AT(config, models), .required = true, .min = 1, .max = 4096, .table = &model_table,
+		.doc = "what clients may ask for"},
+	{"cache", CONFIG_GROUP, .table = &cache_table, .doc = "remembered answers"},
+	{"limits", CONFIG_LIST, AT(config, limits), "[]", .min = 0, .max = 16, .table = &limit_table,
+		.doc = "who may do how much"},
+	{"stream", CONFIG_GROUP, .table = &stream_table, .doc = "server-sent events"},
+	{"keys_file", CONFIG_STRING, AT(config, keys_file), .required = true,
+		.doc = "the file of API keys, beside this one"},
+	{"log", CONFIG_GROUP, .table = &log_table, .doc = "one line a request"},
+};
+static const struct config_table top_table = CONFIG_TABLE(top_fields, config);
+
+static const struct config_field key_fields[] = {
+	{"sha256", CONFIG_STRINGS, AT(key, sha256_hex), .required = true, .min = 1, .max = 2,
+		.doc = "the key's SHA-256 in hexadecimal, or two while it is changed"},
+	{"team", CONFIG_STRING, AT(key, team), .doc = "who shares its limits `per` team"},
+	{"models", CONFIG_STRINGS, AT(key, models), "[\"*\"]", .min = 0, .max = 256,
+		.doc = "patterns of models that it may call"},
+	{"expires", CONFIG_STRING, AT(key, expires), .doc = "a time such as 2027-01-01T00:00:00Z"},
+	{"disabled", CONFIG_BOOL, AT(key, disabled), "false", .doc = "refuse it"},
+	{"admin", CONFIG_BOOL, AT(key, admin), "false", .doc = "may use /admin and /metrics"},
+};
+static const struct config_table key_table = CONFIG_TABLE(key_fields, key);
+static const struct config_field key_map = {"", CONFIG_MAP, .max = 1000000, .table = &key_table, .doc = "name → key"};
+
+/* ---- checks of more than one value ---- */
+
+static bool name_valid(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n >= 1 && n <= 64 &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
+}
+
+static bool check_server(struct config_reader *r, struct config *c)
+{
+	size_t len = strlen(c->server.base_path);
+
+	if (c->server.workers.min > c->server.workers.max)
+		return config_fail(r, "server.workers.min", "found %lld, expected at most server.workers.max (%lld)",
+			(long long)c->server.workers.min, (long long)c->server.workers.max);
+	if (c->server.workers.reserve >= c->server.workers.max)
+		return config_fail(r, "server.workers.reserve",
+			"found %lld, expected less than server.workers.max (%lld)",
+			(long long)c->server.workers.reserve, (long long)c->server.workers.max);
+	if (len && (c->server.base_path[0] != '/' || c->server.base_path[len - 1] == '/'))
+		return config_fail(r, "server.base_path", "found \"%s\", expected \"\" or a path such as \"/llm\"",
+			c->server.base_path);
+	return true;
+}
+
+static bool check_memcached(struct config_reader *r, struct config *c)
+{
+	const char **lists[] = {c->memcached.servers, c->memcached.counters};
+	static const char *const names[] = {"memcached.servers", "memcached.counters"};
+	const char **s, *why;
+	int i;
+
+	if (!name_valid(c->memcached.prefix) || strlen(c->memcached.prefix) > 32)
+		return config_fail(r, "memcached.prefix", "found \"%s\", expected 1 to 32 of A-Z a-z 0-9 . _ -",
+			c->memcached.prefix);
+	for (i = 0; i < 2; i++)
+		for (s = lists[i]; *s; s++)
+			if (!store_server_valid(*s, &why))
+				return config_fail(r, names[i], "found \"%s\", %s", *s, why);
+	return true;
+}
+
+static bool check_provider(struct config_reader *r, struct provider *p)
+{
+	const char *path = arena_printf(r->arena, "providers.%s", p->name), *host, *why, *slash;
+	size_t len = strlen(p->base_url);
+
+	host = strncmp(p->base_url, "http://", 7) == 0    ? p->base_url + 7
+	       : strncmp(p->base_url, "https://", 8) == 0 ? p->base_url + 8
+							  : "";
+	if (!*host || *host == '/' || strpbrk(host, " \t\r\n?#@"))
+		return config_fail(r, arena_printf(r->arena, "%s.base_url", path),
+			"found \"%s\", expected http://host/path or https://host/path without a query or a password",
+			p->base_url);
+	if (p->base_url[len - 1] == '/')
+		p->base_url = arena_strndup(r->arena, p->base_url, len - 1);
+	if (p->api_key.value && strpbrk(p->api_key.value, "\r\n"))
+		return config_fail(r, arena_printf(r->arena, "%s.api_key", path), "it contains a line break");
+	slash = strrchr(r->file, '/');
+	if (p->ca_file && *p->ca_file && *p->ca_file != '/' && slash)
+		p->ca_file = arena_printf(r->arena, "%.*s/%s", (int)(slash - r->file), r->file, p->ca_file);
+	if (p->api_key.unset)
+		p->off = arena_printf(r->arena, "the environment variable %s is not set", p->api_key.unset);
+	p->trust = upstream_trust_new(p->ca_file && *p->ca_file ? p->ca_file : NULL, &why);
+	if (!p->trust)
+		return config_fail(
+			r, arena_printf(r->arena, "%s.ca_file", path), "found \"%s\", but %s", p->ca_file, why);
+	arena_defer(r->arena, (void (*)(void *))upstream_trust_free, p->trust);
+	return true;
+}
+
+static bool check_model(struct config_reader *r, struct config *c, struct model *m)
+{
+	struct provider *p = c->providers.items;
+	size_t i;
+
+	for (i = 0; i < c->providers.count && strcmp(p[i].name, m->provider_name) != 0; i++)
+		;
+	if (i == c->providers.count)
+		return config_fail(r, arena_printf(r->arena, "models.%s.provider", m->name),
+			"found \"%s\", expected the name of one of `providers`", m->provider_name);
+	m->provider = &p[i];
+	if (!m->model)
+		m->model = m->name;
+	if (!m->cache.ttl)
+		m->cache.ttl = c->cache.ttl;
+	if ((m->price.input < 0) != (m->price.output < 0))
+		return config_fail(
+			r, arena_printf(r->arena, "models.%s.price", m->name), "expected both input and output");
+	if (m->price.cached_input < 0)
+		m->price.cached_input = m->price.input;
+	return true;
+}
+
+static bool check_limit(struct config_reader *r, struct config *c, size_t index)
+{
+	struct limit *l = (struct limit *)c->limits.items + index;
+	const char *path = arena_printf(r->arena, "limits[%zu]", index), **name;
+	size_t i;
+
+	if (!name_valid(l->name))
+		return config_fail(r, arena_printf(r->arena, "%s.name", path),
+			"found \"%.80s\", expected 1 to 64 of A-Z a-z 0-9 . _ -", l->name);
+	for (i = 0; i < index; i++)
+		if (strcmp(l->name, l[(ptrdiff_t)i - (ptrdiff_t)index].name) == 0)
+			return config_fail(r, arena_printf(r->arena, "%s.name", path),
+				"found \"%s\" a second time, expected a name of its own", l->name);
+	if (l->window % S_US)
+		return config_fail(r, arena_printf(r->arena, "%s.window", path), "expected whole seconds");
+	for (name = l->per_names; *name; name++) {
+		for (i = 0; pers[i] && strcmp(pers[i], *name) != 0; i++)
+			;
+		if (!pers[i])
+			return config_fail(r, arena_printf(r->arena, "%s.per", path),
+				"found \"%.80s\", expected \"key\", \"team\" or \"model\"", *name);
+		l->per |= 1u << i;
+	}
+	return true;
+}
+
+static bool check_key(struct config_reader *r, struct key *k)
+{
+	size_t i;
+
+	if (!name_valid(k->name))
+		return config_fail(r, k->name, "a key's name is expected to be 1 to 64 of A-Z a-z 0-9 . _ -");
+	while (k->sha256_hex[k->sha256_count])
+		k->sha256_count++;
+	k->sha256 = arena_alloc(r->arena, k->sha256_count * sizeof(*k->sha256));
+	for (i = 0; i < k->sha256_count; i++)
+		if (!hash_unhex(k->sha256_hex[i], k->sha256[i], sizeof(k->sha256[i])))
+			return config_fail(r, arena_printf(r->arena, "%s.sha256", k->name),
+				"found \"%.80s\", expected 64 hexadecimal digits", k->sha256_hex[i]);
+	if (k->expires && (k->expires_ms = clock_parse(k->expires)) < 0)
+		return config_fail(r, arena_printf(r->arena, "%s.expires", k->name),
+			"found \"%.80s\", expected a time such as \"2027-01-01T00:00:00Z\"", k->expires);
+	return true;
+}
+
+static bool check_all(struct config_reader *r, struct config *c)
+{
+	size_t i;
+
+	if (!check_server(r, c) || !check_memcached(r, c))
+		return false;
+	for (i = 0; i < c->providers.count; i++)
+		if (!check_provider(r, (struct provider *)c->providers.items + i))
+			return false;
+	for (i = 0; i < c->models.count; i++)
+		if (!check_model(r, c, (struct model *)c->models.items + i))
+			return false;
+	for (i = 0; i < c->limits.count; i++)
+		if (!check_limit(r, c, i))
+			return false;
+	return true;
+}
+
+/* ---- files ---- */
+
+static bool check_mode(struct config_reader *r)
+{
+	struct stat st;
+
+	if (!*r->literal_secret || stat(r->file, &st) != 0 || !(st.st_mode & S_IROTH))
+		return true;
+	return config_fail(r, r->literal_secret,
+		"a secret stands in a file that every user of this machine can read (mode %03o): chmod 600 it, or use "
+		"\"${NAME}\" or {\"file\": \"path\"}",
+		st.st_mode & 0777);
+}
+
+static bool load_keys(struct config_reader *r, struct config *c)
+{
+	const char *slash = strrchr(r->file, '/'), *file = c->keys_file;
+	struct json_object *object;
+	size_t i;
+
+	if (*file != '/' && slash)
+		file = arena_printf(&c->arena, "%.*s/%s", (int)(slash - r->file), r->file, file);
+	r->path[0] = '\0';
+	object = config_parse_file(r, file);
+	if (!object)
+		return false;
+	if (!config_read_map(r, &key_map, object, &c->keys))
+		return false;
+	for (i = 0; i < c->keys.count; i++)
+		if (!check_key(r, (struct key *)c->keys.items + i))
+			return false;
+	return true;
+}
+
+struct config *config_load(const char *path, char message[CONFIG_MESSAGE])
+{
+	struct config *c = calloc(1, sizeof(*c));
+	struct config_reader r = {.arena = &c->arena};
+	struct json_object *object;
+	size_t i;
+
+	if (!c)
+		die("out of memory");
+	c->path = arena_strdup(&c->arena, path);
+	object = config_parse_file(&r, path);
+	if (!object || !config_read(&r, &top_table, object, c) || !check_mode(&r))
+		goto bad;
+	if (!c->memcached.counters)
+		c->memcached.counters = c->memcached.servers;
+	if (!check_all(&r, c) || !load_keys(&r, c))
+		goto bad;
+	c->fingerprint = r.fingerprint;
+	c->files = arena_alloc(&c->arena, (r.file_count + 1) * sizeof(*c->files));
+	for (i = 0; i < r.file_count; i++)
+		c->files[i] = r.files[i];
+	return c;
+bad:
+	snprintf(message, CONFIG_MESSAGE, "%s", r.message);
+	config_free(c);
+	return NULL;
+}
+
+void config_free(struct config *c)
+{
+	if (!c)
+		return;
+	arena_release(&c->arena);
+	free(c);
+}
+
+void config_warn(const struct config *c)
+{
+	const struct provider *p = c->providers.items;
+	size_t i;
+
+	for (i = 0; i < c->providers.count; i++)
+		if (p[i].off)
+			log_event(LOG_WARN, "provider_off", "%s: provider \"%s\" is switched off: %s", c->path,
+				p[i].name, p[i].off);
+	if (c->keys.count == 0)
+		log_event(LOG_WARN, "no_keys", "%s has no keys: every request will be refused", c->keys_file);
+}
+
+bool config_changed(const struct config *c, struct config_seen *seen)
+{
+	uint64_t now = config_fingerprint(c->files);
+	bool settled = now == seen->last;
+
+	seen->last = now;
+	if (!settled || now == c->fingerprint || now == seen->tried)
+		return false;
+	seen->tried = now;
+	return true;
+}
+
+const struct model *config_model(const struct config *c, const char *name)
+{
+	const struct model *m = c->models.items;
+	size_t i;
+
+	for (i = 0; i < c->models.count; i++)
+		if (strcmp(m[i].name, name) == 0)
+			return &m[i];
+	return NULL;
+}

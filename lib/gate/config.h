@@ -1,0 +1,130 @@
+/*
+ * config — one file says what the gateway does; here it becomes structs that every stage reads and nobody changes.
+ *
+ * Everything is checked when it is loaded: a configuration that exists is one that works.
+ */
+#ifndef PAVISE_GATE_CONFIG_H
+#define PAVISE_GATE_CONFIG_H
+
+#include "base/arena.h"
+#include "edge/upstream.h"
+#include "gate/config_table.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct provider {
+	const char *name;
+	int dialect;          /* index in the table's words: only "openai" so far */
+	const char *base_url; /* no slash at its end */
+	struct config_secret api_key;
+	const char *ca_file;
+	bool stream_options; /* understands stream_options.include_usage */
+	struct {
+		int64_t connect, first_byte, between_bytes, total; /* µs */
+	} timeout;
+	int64_t max_response; /* bytes of an answer */
+	struct upstream_trust *trust;
+	const char *off; /* why it cannot be called; NULL if it can */
+};
+
+struct model {
+	const char *name; /* the one that clients use */
+	const char *provider_name;
+	const struct provider *provider;
+	const char *model;           /* the provider's name for it */
+	int64_t context, max_output; /* tokens; 0 = unknown */
+	struct {
+		int64_t input, cached_input, output; /* picodollars a token; -1 = not given */
+	} price;
+	struct {
+		bool off;
+		int64_t ttl; /* µs */
+	} cache;
+};
+
+enum limit_per { PER_KEY = 1, PER_TEAM = 2, PER_MODEL = 4 };
+enum on_store_down { STORE_DOWN_OPEN, STORE_DOWN_CLOSED, STORE_DOWN_LOCAL };
+
+struct limit {
+	const char *name;
+	int count; /* what it counts: only "requests" so far */
+	const char **per_names;
+	unsigned per; /* PER_… together; 0 = everyone together */
+	int64_t amount;
+	int64_t window; /* µs, whole seconds */
+	int on_store_down;
+	bool enforce;
+};
+
+struct key {
+	const char *name;
+	const char **sha256_hex;
+	uint8_t (*sha256)[32];
+	size_t sha256_count;
+	const char *team;
+	const char **models; /* globs over the names that clients use */
+	const char *expires;
+	int64_t expires_ms; /* 0 = never */
+	bool disabled, admin;
+};
+
+enum log_to { LOG_TO_FASTCGI, LOG_TO_STDERR };
+enum cache_scope { SCOPE_KEY, SCOPE_TEAM, SCOPE_EVERYONE };
+
+struct config {
+	struct arena arena;
+	const char *path;
+	struct {
+		struct {
+			int64_t min, max, spare, reserve;
+		} workers;
+		int64_t max_body, shutdown_grace;
+		const char *run_dir, *base_path;
+	} server;
+	struct {
+		const char **servers, **counters;
+		int64_t timeout; /* µs */
+		const char *prefix;
+	} memcached;
+	struct config_items providers; /* struct provider */
+	struct config_items models;    /* struct model */
+	struct {
+		bool enabled;
+		int64_t ttl; /* µs */
+		int scope;
+	} cache;
+	struct config_items limits; /* struct limit */
+	struct {
+		int64_t commit_after, heartbeat; /* µs */
+	} stream;
+	const char *keys_file;
+	struct {
+		int to, level;
+	} log;
+	struct config_items keys; /* struct key, from keys_file */
+
+	const char **files;   /* that it was read from, NULL-terminated */
+	uint64_t fingerprint; /* config_fingerprint() of them as they were then */
+};
+
+/* NULL with *message filled: file, path, what was found, what was expected. Reads ${NAME}s from the environment. */
+struct config *config_load(const char *path, char message[CONFIG_MESSAGE]);
+void config_free(struct config *c);
+
+/* One warning a line for what works but is probably not meant: a provider without its secret, say. */
+void config_warn(const struct config *c);
+
+/*
+ * Whether one of the files is no longer what was loaded, and has been left alone since the last look (so that a file
+ * that is being written is not read in the middle). `seen` remembers between looks.
+ */
+struct config_seen {
+	uint64_t last;
+	uint64_t tried; /* what the last attempt to load saw: a bad file is reported once */
+};
+bool config_changed(const struct config *c, struct config_seen *seen);
+
+const struct model *config_model(const struct config *c, const char *name);
+
+#endif

@@ -1,0 +1,27 @@
+/* Counting and looking up travel together: one write to memcached, one answer. What it says of the cache is lookup's.
+ */
+#include "gate/cache.h"
+#include "gate/limit.h"
+
+static bool may_be_cached(const struct txn *t)
+{
+	return t->config->cache.enabled && !t->model->cache.off && !t->chat.side_effect;
+}
+
+static void lookup_prepare(struct txn *t)
+{
+	t->cache = CACHE_BYPASS;
+	if (!may_be_cached(t))
+		return;
+	cache_key(t);
+	t->entry = &t->batch[t->batch_count++];
+	*t->entry = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key};
+}
+
+enum verdict stage_meter(struct txn *t)
+{
+	limit_prepare(t);
+	lookup_prepare(t);
+	store_run(t->worker->store, t->batch, t->batch_count);
+	return limit_decide(t);
+}

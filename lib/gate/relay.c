@@ -1,0 +1,164 @@
+/* A stream is asked for as a stream and a JSON answer as JSON: what the client sees is what the provider said. */
+#include "gate/relay.h"
+
+#include "base/clock.h"
+#include "gate/answer.h"
+#include "gate/price.h"
+#include "wire/canon.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { ERROR_BODY_MAX = 1 << 20, HEADERS = 8 };
+
+static int on_head(void *ctx, const struct upstream_head *head)
+{
+	struct relay *r = ctx;
+	struct txn *t = r->t;
+
+	r->status = head->status;
+	snprintf(t->upstream_request_id, sizeof(t->upstream_request_id), "%s", head->request_id);
+	if (head->status == 200 && t->chat.stream && http_media_type_is(head->content_type, "text/event-stream")) {
+		r->mode = RELAY_STREAM;
+		return relay_stream_begin(r);
+	}
+	r->mode = RELAY_BODY;
+	r->body = BUF_INIT(head->status == 200 ? (size_t)t->model->provider->max_response : ERROR_BODY_MAX);
+	return 0;
+}
+
+static int on_data(void *ctx, const char *bytes, size_t len)
+{
+	struct relay *r = ctx;
+
+	if (r->mode == RELAY_STREAM)
+		return relay_stream_data(r, bytes, len);
+	buf_add(&r->body, bytes, len);
+	return r->body.overflow ? -1 : 0;
+}
+
+static int on_tick(void *ctx)
+{
+	return relay_stream_tick(ctx);
+}
+
+static int64_t next_tick_us(void *ctx)
+{
+	return relay_stream_next_tick(ctx);
+}
+
+/* ---- the call ---- */
+
+static const char **headers_of(struct txn *t)
+{
+	const struct provider *p = t->model->provider;
+	const char **list = arena_alloc(t->arena, HEADERS * sizeof(*list)), **h = list;
+	char traceparent[HTTP_TRACEPARENT];
+
+	http_trace_print(&t->trace, traceparent);
+	*h++ = "Content-Type: application/json";
+	*h++ = t->chat.stream ? "Accept: text/event-stream" : "Accept: application/json";
+	*h++ = "User-Agent: pavise/" PAVISE_VERSION;
+	*h++ = arena_printf(t->arena, "traceparent: %s", traceparent);
+	if (p->api_key.value)
+		*h++ = arena_printf(t->arena, "Authorization: Bearer %s", p->api_key.value);
+	return list;
+}
+
+static void call(struct relay *r, struct upstream_report *report)
+{
+	struct txn *t = r->t;
+	const struct provider *p = t->model->provider;
+	struct buf body = BUF_INIT((size_t)t->config->server.max_body * 2 + 65536);
+	struct canon_edits edits = {.model = t->model->model, .include_usage = t->chat.stream && p->stream_options};
+	struct upstream_call c = {.url = arena_printf(t->arena, "%s/chat/completions", p->base_url),
+		.headers = headers_of(t),
+		.trust = p->trust,
+		.connect_us = p->timeout.connect,
+		.first_byte_us = p->timeout.first_byte,
+		.between_bytes_us = p->timeout.between_bytes,
+		.total_us = p->timeout.total,
+		.on_head = on_head,
+		.on_data = on_data,
+		.on_tick = on_tick,
+		.next_tick_us = next_tick_us,
+		.ctx = r};
+
+	canon_sent(&body, t->body, &edits);
+	BUG_ON(body.overflow);
+	c.body = body.data;
+	c.body_len = body.len;
+	t->called = true;
+	upstream_run(&c, report);
+	buf_release(&body);
+	t->upstream_us = report->duration_us;
+	snprintf(t->upstream_detail, sizeof(t->upstream_detail), "%s", report->detail);
+}
+
+/* ---- how it ended ---- */
+
+static enum verdict failed(struct txn *t, enum upstream_end end)
+{
+	const char *name = t->model->provider->name;
+
+	switch (end) {
+	case UPSTREAM_UNREACHABLE:
+		return txn_fail(t, ERR_PROVIDER_UNREACHABLE, NULL, "The provider '%s' cannot be reached.", name);
+	case UPSTREAM_TLS:
+		return txn_fail(
+			t, ERR_PROVIDER_TLS, NULL, "No secure connection to the provider '%s' could be made.", name);
+	case UPSTREAM_CONNECT_TIMEOUT:
+		return txn_fail(t, ERR_PROVIDER_CONNECT_TIMEOUT, NULL,
+			"The provider '%s' did not accept a connection in time.", name);
+	case UPSTREAM_FIRST_BYTE_TIMEOUT:
+		return txn_fail(
+			t, ERR_PROVIDER_TIMEOUT, NULL, "The provider '%s' did not begin to answer in time.", name);
+	case UPSTREAM_TOTAL_TIMEOUT:
+		return txn_fail(
+			t, ERR_PROVIDER_TIMEOUT, NULL, "The provider '%s' did not finish its answer in time.", name);
+	case UPSTREAM_BETWEEN_BYTES_TIMEOUT:
+		return txn_fail(t, ERR_PROVIDER_STALLED, NULL,
+			"The provider '%s' fell silent in the middle of its answer.", name);
+	default: return txn_fail(t, ERR_PROVIDER_BROKEN, NULL, "The connection to the provider '%s' broke.", name);
+	}
+}
+
+static enum verdict judge(struct relay *r, const struct upstream_report *report)
+{
+	struct txn *t = r->t;
+
+	if (t->client_gone)
+		return txn_fail(t, ERR_CLIENT_GONE, NULL, "The client left before the answer was complete.");
+	if (t->err.code)
+		return FAILED; /* found while the answer was coming in */
+	if (r->body.overflow)
+		return txn_fail(t, ERR_PROVIDER_TOO_LARGE, NULL,
+			"The provider '%s' answered with more than %lld bytes.", t->model->provider->name,
+			(long long)t->model->provider->max_response);
+	if (r->mode == RELAY_STREAM && (r->done || report->end == UPSTREAM_DONE))
+		return relay_stream_end(r);
+	if (report->end != UPSTREAM_DONE)
+		return failed(t, report->end);
+	return r->status == 200 ? relay_whole_answer(r) : relay_whole_error(r, &report->head);
+}
+
+static void relay_release(struct relay *r)
+{
+	buf_release(&r->body);
+	buf_release(&r->out);
+	sse_reader_release(&r->reader);
+	assembly_release(&r->assembly);
+}
+
+enum verdict stage_relay(struct txn *t)
+{
+	struct relay r = {.t = t, .reader = SSE_READER_INIT, .out = BUF_INIT(64 << 20), .written_us = clock_mono_us()};
+	struct upstream_report report;
+	enum verdict verdict;
+
+	assembly_init(&r.assembly, STORE_VALUE_MAX);
+	call(&r, &report);
+	verdict = judge(&r, &report);
+	relay_release(&r);
+	return verdict;
+}

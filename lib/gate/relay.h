@@ -1,0 +1,44 @@
+/*
+ * relay — one provider call and what becomes of its answer. Internal to the relay stage: relay.c makes the call and
+ * judges how it ended, relay_stream.c passes a stream on event by event, relay_whole.c an answer that came as one body.
+ */
+#ifndef PAVISE_GATE_RELAY_H
+#define PAVISE_GATE_RELAY_H
+
+#include "edge/sse.h"
+#include "edge/upstream.h"
+#include "gate/txn.h"
+#include "wire/stream.h"
+
+enum relay_mode {
+	RELAY_WAITING, /* no head yet */
+	RELAY_STREAM,  /* events */
+	RELAY_BODY     /* one body: an answer, or an error */
+};
+
+struct relay {
+	struct txn *t;
+	enum relay_mode mode;
+	int status; /* the provider's */
+	struct buf body;
+
+	struct sse_reader reader;
+	struct assembly assembly;
+	struct buf out; /* what one read from the provider becomes */
+	bool done;      /* [DONE] has come */
+	int64_t done_us, written_us;
+};
+
+/* Callbacks' halves in relay_stream.c; each returns 0, or -1 to end the call. */
+int relay_stream_begin(struct relay *r);
+int relay_stream_data(struct relay *r, const char *bytes, size_t len);
+int relay_stream_tick(struct relay *r);
+int64_t relay_stream_next_tick(struct relay *r);
+/* The provider's stream is over: ends the client's, remembers the answer. */
+enum verdict relay_stream_end(struct relay *r);
+
+/* The provider's body is here. */
+enum verdict relay_whole_answer(struct relay *r);
+enum verdict relay_whole_error(struct relay *r, const struct upstream_head *head);
+
+#endif

@@ -1,0 +1,161 @@
+/*
+ * Events go out as they come in: one read from the provider, one write to the client, never a timer. Silence is filled
+ * with comments, because only a write tells us that the client has gone.
+ */
+#include "base/clock.h"
+#include "gate/answer.h"
+#include "gate/cache.h"
+#include "gate/price.h"
+#include "gate/relay.h"
+
+#include <string.h>
+
+enum { LINGER_US = 100000 /* after [DONE] the provider may end its response properly, which saves the connection */ };
+
+int relay_stream_begin(struct relay *r)
+{
+	if (r->t->head_sent)
+		return 0;
+	return answer_begin(r->t, 200, "text/event-stream; charset=utf-8") ? 0 : -1;
+}
+
+/* The usage chunk is asked for on our account; a client that did not ask must not see it. Prints what it may see. */
+static void pass_on(struct relay *r, struct json_object *chunk, const char *data, size_t len)
+{
+	struct json_object *choices = json_get_array(chunk, "choices");
+	struct buf text = BUF_INIT(64 << 20);
+
+	if (!json_has(chunk, "usage") || r->t->chat.include_usage) {
+		sse_write_data(&r->out, data, len);
+		return;
+	}
+	if (json_get(chunk, "usage") && choices && json_object_array_length(choices) == 0)
+		return;
+	json_unset(chunk, "usage");
+	json_print(&text, chunk);
+	sse_write_data(&r->out, text.data, text.len);
+	buf_release(&text);
+}
+
+/* {"error":…} in mid-stream: the answer is over, and it is not one. */
+static int error_event(struct relay *r, struct json_object *event)
+{
+	struct json_object *error = json_get(event, "error");
+	const char *message = json_get_str(error, "message");
+
+	txn_fail(r->t, ERR_PROVIDER_ERROR, NULL, "%.400s",
+		message ? message
+		: json_object_is_type(error, json_type_string)
+			? json_object_get_string(error)
+			: "The provider reported an error in the middle of its answer.");
+	return -1;
+}
+
+static int on_event(void *ctx, const char *name, const char *data, size_t len)
+{
+	struct relay *r = ctx;
+	struct txn *t = r->t;
+	struct json_object *chunk;
+	struct err err;
+	int verdict = 0;
+
+	(void)name;
+	if (r->done)
+		return 0;
+	if (!t->first_chunk_us)
+		t->first_chunk_us = clock_mono_us() - t->started_us;
+	if (len == 6 && memcmp(data, "[DONE]", 6) == 0) {
+		r->done = true;
+		r->done_us = clock_mono_us();
+		sse_write_data(&r->out, data, len);
+		return 0;
+	}
+	chunk = json_parse(data, len, &err);
+	if (!chunk) { /* not ours to judge, but not to be remembered either */
+		r->assembly.lost = true;
+		sse_write_data(&r->out, data, len);
+		return 0;
+	}
+	if (json_get(chunk, "error") && !json_get(chunk, "choices")) {
+		verdict = error_event(r, chunk);
+	} else {
+		answer_facts_read(&t->facts, chunk);
+		assembly_add(&r->assembly, chunk);
+		pass_on(r, chunk, data, len);
+	}
+	json_object_put(chunk);
+	return verdict;
+}
+
+static int flush(struct relay *r)
+{
+	bool ok = true;
+
+	if (r->out.len) {
+		ok = answer_piece(r->t, r->out.data, r->out.len, true);
+		r->written_us = clock_mono_us();
+	}
+	buf_reset(&r->out);
+	return ok ? 0 : -1;
+}
+
+int relay_stream_data(struct relay *r, const char *bytes, size_t len)
+{
+	int verdict = sse_read(&r->reader, bytes, len, on_event, r);
+
+	if (flush(r) != 0)
+		return -1;
+	if (verdict == -1 && !r->t->err.code)
+		txn_fail(r->t, ERR_PROVIDER_TOO_LARGE, NULL, "The provider '%s' sent an event of more than %d bytes.",
+			r->t->model->provider->name, SSE_EVENT_MAX);
+	return verdict;
+}
+
+int64_t relay_stream_next_tick(struct relay *r)
+{
+	const struct config *c = r->t->config;
+
+	if (!r->t->chat.stream || r->mode == RELAY_BODY)
+		return INT64_MAX;
+	if (r->done)
+		return r->done_us + LINGER_US;
+	if (!r->t->head_sent)
+		return r->t->started_us + c->stream.commit_after;
+	return r->written_us + c->stream.heartbeat;
+}
+
+int relay_stream_tick(struct relay *r)
+{
+	if (r->done)
+		return -1;
+	if (relay_stream_begin(r) != 0)
+		return -1;
+	sse_write_comment(&r->out, "keep-alive");
+	return flush(r);
+}
+
+static void remember(struct relay *r)
+{
+	struct json_object *completion = assembly_finish(&r->assembly);
+
+	if (r->t->cache == CACHE_MISS && completion && answer_complete(completion))
+		r->t->stored = cache_put(r->t, completion, r->assembly.script.data, r->assembly.script.len);
+}
+
+enum verdict relay_stream_end(struct relay *r)
+{
+	struct txn *t = r->t;
+	static const char end[] = "data: [DONE]\n\n";
+
+	t->cost_pusd = price_of(t->model, &t->facts);
+	if (r->done) {
+		remember(r);
+		return ANSWERED;
+	}
+	if (r->assembly.choices && r->assembly.finished == r->assembly.choices) {
+		answer_piece(t, end, sizeof(end) - 1, true); /* whole, but its provider does not say [DONE] */
+		return ANSWERED;
+	}
+	return txn_fail(t, ERR_PROVIDER_BROKEN, NULL, "The provider '%s' ended its stream in the middle of the answer.",
+		t->model->provider->name);
+}

@@ -1,0 +1,82 @@
+/* An answer in one body is passed on to the byte; only its copy for the cache is taken apart. */
+#include "gate/answer.h"
+#include "gate/cache.h"
+#include "gate/price.h"
+#include "gate/relay.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int add_event(void *out, const char *chunk, size_t len)
+{
+	sse_write_data(out, chunk, len);
+	return 0;
+}
+
+/* A stream was asked for, but the provider answered in one piece: it is played as a stream. */
+static enum verdict play(struct relay *r, struct json_object *completion)
+{
+	struct replay replay = {.completion = completion,
+		.script = "",
+		.include_usage = r->t->chat.include_usage,
+		.emit = add_event,
+		.ctx = &r->out};
+
+	if (stream_replay(&replay) != 0)
+		return txn_fail(r->t, ERR_PROVIDER_INVALID, NULL,
+			"The provider '%s' answered with something that is not a chat "
+			"completion.",
+			r->t->model->provider->name);
+	sse_write_data(&r->out, "[DONE]", 6);
+	if (relay_stream_begin(r) == 0)
+		answer_piece(r->t, r->out.data, r->out.len, true);
+	return ANSWERED;
+}
+
+enum verdict relay_whole_answer(struct relay *r)
+{
+	struct txn *t = r->t;
+	struct json_object *completion;
+	struct err err;
+
+	completion = json_parse(r->body.data ? r->body.data : "", r->body.len, &err);
+	if (!completion || !json_get_array(completion, "choices")) {
+		json_object_put(completion);
+		return txn_fail(t, ERR_PROVIDER_INVALID, NULL,
+			"The provider '%s' answered 200 with something that is not a chat completion.",
+			t->model->provider->name);
+	}
+	arena_defer(t->arena, json_release, completion);
+	answer_facts_read(&t->facts, completion);
+	t->cost_pusd = price_of(t->model, &t->facts);
+	if (t->chat.stream)
+		return play(r, completion);
+	if (t->cache == CACHE_MISS && answer_complete(completion))
+		t->stored = cache_put(t, completion, "", 0);
+	return answer_json(t, 200, &r->body);
+}
+
+enum verdict relay_whole_error(struct relay *r, const struct upstream_head *head)
+{
+	struct txn *t = r->t;
+	const struct err_kind *kind = err_kind(ERR_PROVIDER_ERROR);
+	struct json_object *body;
+	struct buf out = BUF_INIT(2 << 20);
+	struct err err;
+
+	txn_fail(t, ERR_PROVIDER_ERROR, NULL, "The provider '%s' answered with status %d.", t->model->provider->name,
+		r->status);
+	if (r->status < 400 || r->status > 599) { /* a redirect is not followed; 204 has no answer */
+		t->err.code = ERR_PROVIDER_INVALID;
+		return FAILED;
+	}
+	if (*head->retry_after)
+		t->retry_after_ms = strtoll(head->retry_after, NULL, 10) * 1000;
+	body = json_parse(r->body.data ? r->body.data : "", r->body.len, &err);
+	answer_error_body(&out, body, t->err.message, kind->type, kind->code);
+	json_object_put(body);
+	answer_provider_error(t, r->status, &out);
+	buf_release(&out);
+	return ANSWERED;
+}

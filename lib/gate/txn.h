@@ -1,0 +1,132 @@
+/*
+ * txn — one request from accept to log line: what the stages learn of it, and the tables that put them in order.
+ *
+ * A stage looks at the transaction, adds what it found out, and says how it goes on. Adding a stage is one file and one
+ * line in txn.c.
+ */
+#ifndef PAVISE_GATE_TXN_H
+#define PAVISE_GATE_TXN_H
+
+#include "base/arena.h"
+#include "edge/http.h"
+#include "edge/stats.h"
+#include "edge/store.h"
+#include "gate/config.h"
+#include "wire/answer.h"
+#include "wire/chat.h"
+
+/* What a worker keeps between requests. */
+struct worker {
+	const struct config *config;
+	struct stats *stats;
+	struct stats_slot *slot;
+	int slot_index;
+	struct store *store;
+	struct arena arena;
+	bool supervised;
+};
+
+enum verdict {
+	NEXT,     /* on to the next stage */
+	ANSWERED, /* the client has its answer */
+	FAILED    /* txn.err says why; the client has no answer yet, unless txn.head_sent */
+};
+
+enum cache_state { CACHE_NONE, CACHE_HIT, CACHE_MISS, CACHE_BYPASS };
+
+enum { TXN_LIMITS = 16, TXN_KEY = STORE_KEY_MAX + 1 };
+
+/* One limit as it stands for this request. */
+struct limit_use {
+	const struct limit *limit;
+	char key[TXN_KEY]; /* of its counter */
+	int64_t end_ms;    /* of its window, clock_real_ms() */
+	int64_t used;      /* this request included; -1 = nobody knows */
+	bool charged;      /* on memcached's counter */
+};
+
+struct txn {
+	struct worker *worker;
+	const struct config *config;
+	struct arena *arena; /* the worker's, emptied behind every request */
+	int64_t started_us;
+
+	/* who asks for what */
+	const struct endpoint *endpoint; /* NULL: there is no such path */
+	const char *method, *path;
+	char request_id[129];
+	struct http_trace trace;
+	const struct key *key;
+
+	/* the request */
+	struct json_object *body;
+	struct chat chat;
+	const struct model *model;
+
+	/* meter and lookup: one batch */
+	struct store_item batch[TXN_LIMITS + 1];
+	size_t batch_count;
+	struct limit_use limits[TXN_LIMITS];
+	size_t limit_count;
+	const struct limit_use *refused_by;
+	const char *would_refuse; /* a limit that does not enforce */
+	struct store_item *entry; /* of the batch: the cached answer; NULL = not asked for */
+	char cache_key[TXN_KEY];
+	uint8_t cache_hash[32];
+
+	/* the answer */
+	int status;
+	bool head_sent, client_gone;
+	int64_t body_bytes;
+	enum cache_state cache;
+	bool store_down, stored;
+	int64_t cache_age_ms, cache_ttl_ms;
+	struct answer_facts facts;
+	int64_t cost_pusd, saved_pusd; /* -1 = unknown */
+	struct err err;
+	int64_t retry_after_ms; /* 0 = do not say */
+
+	/* the provider */
+	bool called;
+	char upstream_request_id[160];
+	int64_t first_chunk_us, upstream_us;
+	char upstream_detail[256];
+};
+
+struct stage {
+	const char *name;
+	enum verdict (*run)(struct txn *t);
+};
+
+struct endpoint {
+	const char *method; /* HEAD counts as GET */
+	const char *path;
+	bool prefix; /* the path is only the beginning */
+	bool quiet;  /* its log line is for debugging */
+	bool open_while_draining;
+	const char *operation;      /* gen_ai.operation.name */
+	const struct stage *stages; /* ends with an empty one */
+};
+
+/* Answers the request that was just accepted and writes its log line. */
+void txn_run(struct worker *w);
+
+/* The stages, in the order in which they happen. */
+enum verdict stage_auth(struct txn *t);
+enum verdict stage_parse(struct txn *t);
+enum verdict stage_meter(struct txn *t);
+enum verdict stage_lookup(struct txn *t);
+enum verdict stage_route(struct txn *t);
+enum verdict stage_relay(struct txn *t);
+void account(struct txn *t);
+
+/* Endpoints of one stage. */
+enum verdict stage_models(struct txn *t);
+enum verdict stage_healthz(struct txn *t);
+enum verdict stage_readyz(struct txn *t);
+
+/* For `return txn_fail(…)`: fills t->err. */
+enum verdict txn_fail(struct txn *t, enum err_code code, const char *param, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * answer — what the gateway wants to know of a provider's answer: who answered, why it ended, what it used.
+ */
+#ifndef PAVISE_WIRE_ANSWER_H
+#define PAVISE_WIRE_ANSWER_H
+
+#include "base/json.h"
+
+struct answer_facts {
+	char model[96], id[96];
+	char finish_reasons[96];                            /* joined with commas */
+	int64_t input_tokens, output_tokens, cached_tokens; /* of the input; -1 = not said */
+};
+
+void answer_facts_init(struct answer_facts *f);
+
+/* Reads a completion or a chunk; what it does not say stays as it is. */
+void answer_facts_read(struct answer_facts *f, struct json_object *answer);
+
+/* A chat completion that is whole: at least one choice, each with a message and a finish_reason. */
+bool answer_complete(struct json_object *completion);
+
+/*
+ * A provider's error in OpenAI's shape: prints {"error":{message,type,param,code,…}} from whatever its body is. What it
+ * says itself is kept; `message` stands in where it says nothing.
+ */
+void answer_error_body(
+	struct buf *out, struct json_object *body, const char *message, const char *type, const char *code);
+
+#endif

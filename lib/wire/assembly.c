@@ -1,0 +1,400 @@
+/*
+ * Deltas are merged by their nature, not by their names, so that a field that a provider invents tomorrow survives:
+ * text is appended, objects are merged, array elements that carry an index are merged by it, other elements are
+ * appended.
+ */
+#include "wire/stream.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Strings that are said once, or again in full, and never in pieces. */
+static const char *const whole_strings[] = {"id", "type", "role", "name", "format", "status"};
+
+/* In a chunk, but not of the answer: OpenAI's padding against side channels. */
+static const char *const stream_only[] = {"obfuscation"};
+
+static bool listed(const char *name, const char *const *list, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (strcmp(list[i], name) == 0)
+			return true;
+	return false;
+}
+
+#define LISTED(name, list) listed(name, list, sizeof(list) / sizeof((list)[0]))
+
+void assembly_init(struct assembly *a, size_t max_bytes)
+{
+	*a = (struct assembly){.completion = json_object_new_object(),
+		.script = BUF_INIT(max_bytes),
+		.run_choice = -1,
+		.max_bytes = max_bytes};
+	json_set(a->completion, "choices", json_object_new_array());
+	buf_addc(&a->script, '[');
+}
+
+void assembly_release(struct assembly *a)
+{
+	json_object_put(a->completion);
+	a->completion = NULL;
+	buf_release(&a->script);
+}
+
+/* ---- growing strings: json-c copies a string at every change, so the text grows beside it until the end ---- */
+
+static void free_text(struct json_object *string, void *text)
+{
+	(void)string;
+	buf_release(text);
+	free(text);
+}
+
+static void append_text(struct assembly *a, struct json_object *string, struct json_object *more)
+{
+	struct buf *text = json_object_get_userdata(string);
+
+	if (!text) {
+		text = malloc(sizeof(*text));
+		if (!text)
+			die("out of memory");
+		*text = BUF_INIT(a->max_bytes);
+		json_object_set_userdata(string, text, free_text);
+		buf_add(text, json_object_get_string(string), (size_t)json_object_get_string_len(string));
+	}
+	buf_add(text, json_object_get_string(more), (size_t)json_object_get_string_len(more));
+	a->lost |= text->overflow;
+}
+
+/* Puts the grown texts into their strings and takes the indexes out of merged arrays. */
+static void settle(struct json_object *v)
+{
+	struct json_object *element;
+	struct buf *text;
+	size_t i;
+
+	switch (json_object_get_type(v)) {
+	case json_type_string:
+		text = json_object_get_userdata(v);
+		if (text) {
+			json_object_set_string_len(v, text->data ? text->data : "", (int)text->len);
+			json_object_set_userdata(v, NULL, NULL);
+		}
+		break;
+	case json_type_array:
+		for (i = 0; i < json_object_array_length(v); i++) {
+			element = json_object_array_get_idx(v, i);
+			if (json_object_get_userdata(v)) /* merged by index */
+				json_unset(element, "index");
+			settle(element);
+		}
+		json_object_set_userdata(v, NULL, NULL);
+		break;
+	case json_type_object:
+		json_each_member (v, m)
+			settle(m.value);
+		break;
+	default: break;
+	}
+}
+
+/* ---- merging, and noting the shape of what was merged ---- */
+
+static void shape_name(struct buf *shape, const char *name, bool *first)
+{
+	if (!*first)
+		buf_addc(shape, ',');
+	*first = false;
+	json_print_string(shape, name, strlen(name));
+	buf_addc(shape, ':');
+}
+
+static void merge_object(struct assembly *a, struct json_object *to, struct json_object *from, struct buf *shape);
+
+static bool has_index(struct json_object *element)
+{
+	return json_object_is_type(json_get(element, "index"), json_type_int);
+}
+
+/* The element of `array` with this index; made, in order, if it is not there. */
+static struct json_object *element_at(struct json_object *array, int64_t index, size_t *position)
+{
+	size_t i, n = json_object_array_length(array);
+	struct json_object *fresh, *moved;
+
+	for (i = 0; i < n; i++) {
+		moved = json_object_array_get_idx(array, i);
+		if (json_get_int(moved, "index", -1) == index) {
+			*position = i;
+			return moved;
+		}
+	}
+	fresh = json_object_new_object();
+	json_set_int(fresh, "index", index);
+	json_object_array_add(array, fresh);
+	*position = n;
+	return fresh;
+}
+
+static void merge_array(struct assembly *a, struct json_object *to, struct json_object *from, struct buf *shape)
+{
+	size_t i, at, n = json_object_array_length(from);
+	struct json_object *element;
+	static char by_index; /* its address marks arrays whose elements have indexes of the stream's only */
+
+	if (n == 0 || !has_index(json_object_array_get_idx(from, 0))) {
+		for (i = 0; i < n; i++)
+			json_object_array_add(to, json_object_get(json_object_array_get_idx(from, i)));
+		buf_printf(shape, "%zu", n);
+		return;
+	}
+	json_object_set_userdata(to, &by_index, NULL);
+	buf_addc(shape, '[');
+	for (i = 0; i < n; i++) {
+		element = json_object_array_get_idx(from, i);
+		if (!has_index(element)) {
+			a->lost = true;
+			break;
+		}
+		if (i)
+			buf_addc(shape, ',');
+		element_at(to, json_get_int(element, "index", 0), &at);
+		buf_printf(shape, "[%zu,", at);
+		merge_object(a, json_object_array_get_idx(to, at), element, shape);
+		buf_addc(shape, ']');
+	}
+	buf_addc(shape, ']');
+}
+
+static void merge_string(
+	struct assembly *a, struct json_object *to, const char *name, struct json_object *v, struct buf *shape)
+{
+	struct json_object *old = json_get(to, name);
+
+	if (LISTED(name, whole_strings)) {
+		json_set(to, name, json_object_get(v));
+		buf_adds(shape, "true");
+		return;
+	}
+	if (json_object_is_type(old, json_type_string))
+		append_text(a, old, v);
+	else if (!old)
+		json_set(
+			to, name, json_object_new_string_len(json_object_get_string(v), json_object_get_string_len(v)));
+	else
+		a->lost = true;
+	buf_printf(shape, "%d", json_object_get_string_len(v));
+}
+
+static void merge_member(
+	struct assembly *a, struct json_object *to, const char *name, struct json_object *v, struct buf *shape)
+{
+	struct json_object *old = json_get(to, name);
+
+	switch (json_object_get_type(v)) {
+	case json_type_null:
+		if (!json_has(to, name))
+			json_set(to, name, NULL);
+		buf_adds(shape, "null");
+		break;
+	case json_type_string: merge_string(a, to, name, v, shape); break;
+	case json_type_object:
+		if (!old)
+			json_set(to, name, old = json_object_new_object());
+		if (!json_object_is_type(old, json_type_object))
+			a->lost = true;
+		else
+			merge_object(a, old, v, shape);
+		break;
+	case json_type_array:
+		if (!old)
+			json_set(to, name, old = json_object_new_array());
+		if (!json_object_is_type(old, json_type_array))
+			a->lost = true;
+		else
+			merge_array(a, old, v, shape);
+		break;
+	default: json_set(to, name, json_object_get(v)); buf_adds(shape, "true");
+	}
+}
+
+static void merge_object(struct assembly *a, struct json_object *to, struct json_object *from, struct buf *shape)
+{
+	bool first = true;
+
+	buf_addc(shape, '{');
+	json_each_member (from, m) {
+		shape_name(shape, m.name, &first);
+		merge_member(a, to, m.name, m.value, shape);
+	}
+	buf_addc(shape, '}');
+}
+
+/* ---- the script ---- */
+
+static void end_run(struct assembly *a)
+{
+	if (a->run_choice >= 0)
+		buf_addc(&a->script, ']');
+	a->run_choice = -1;
+}
+
+static void next_step(struct assembly *a)
+{
+	if (a->script.len > 1)
+		buf_addc(&a->script, ',');
+}
+
+/* The only member of an object, or NULL. */
+static struct json_object *only_member(struct json_object *object, const char **name)
+{
+	*name = "";
+	if (!json_object_is_type(object, json_type_object) || json_object_object_length(object) != 1)
+		return NULL;
+	*name = json_first_member(object).name;
+	return json_first_member(object).value;
+}
+
+/* A delta of nothing but some text of one string joins a run: two bytes in the script instead of thirty. */
+static bool joins_run(struct json_object *choice, const char **name)
+{
+	struct json_object *text = only_member(json_get(choice, "delta"), name);
+
+	if (!json_object_is_type(text, json_type_string) || LISTED(*name, whole_strings) ||
+		strlen(*name) >= sizeof(((struct assembly *)0)->run_path) || strpbrk(*name, "\"\\"))
+		return false;
+	json_each_member (choice, m)
+		if (strcmp(m.name, "index") != 0 && strcmp(m.name, "delta") != 0 && m.value)
+			return false;
+	return true;
+}
+
+static void note_run(struct assembly *a, int index, const char *name, size_t bytes)
+{
+	if (a->run_choice != index || strcmp(a->run_path, name) != 0) {
+		end_run(a);
+		next_step(a);
+		buf_printf(&a->script, "[%d,\"%s\"", index, name);
+		a->run_choice = index;
+		memcpy(a->run_path, name, strlen(name) + 1);
+	}
+	buf_printf(&a->script, ",%zu", bytes);
+}
+
+/* ---- chunks ---- */
+
+static struct json_object *choice_at(struct assembly *a, int64_t index)
+{
+	struct json_object *list = json_get_array(a->completion, "choices"), *choice;
+	size_t at, before = json_object_array_length(list);
+
+	if (index < 0 || index > 127) {
+		a->lost = true;
+		return NULL;
+	}
+	choice = element_at(list, index, &at);
+	if (at == before) {
+		json_set(choice, "message", json_object_new_object());
+		json_set(choice, "logprobs", NULL);
+		json_set(choice, "finish_reason", NULL);
+		a->choices++;
+	}
+	return choice;
+}
+
+/* Everything of a choice but its delta: finish_reason, logprobs, and what else a provider says there. */
+static void add_choice_rest(struct assembly *a, struct json_object *to, struct json_object *from, struct buf *shape)
+{
+	bool first = true, ended = json_get(to, "finish_reason") != NULL;
+
+	json_each_member (from, m) {
+		if (strcmp(m.name, "index") == 0 || strcmp(m.name, "delta") == 0 || (!m.value && json_has(to, m.name)))
+			continue;
+		shape_name(shape, m.name, &first);
+		if (strcmp(m.name, "finish_reason") == 0) {
+			json_set(to, m.name, json_object_get(m.value));
+			buf_adds(shape, "true");
+		} else {
+			merge_member(a, to, m.name, m.value, shape);
+		}
+	}
+	if (!ended && json_get(to, "finish_reason"))
+		a->finished++;
+}
+
+static void add_choice(struct assembly *a, struct json_object *choice)
+{
+	int64_t index = json_get_int(choice, "index", 0);
+	struct json_object *to = choice_at(a, index), *delta = json_get_object(choice, "delta");
+	struct buf ignored = BUF_INIT(256), *shape = &a->script;
+	const char *name;
+
+	if (!to)
+		return;
+	if (joins_run(choice, &name)) {
+		note_run(a, (int)index, name, (size_t)json_object_get_string_len(json_get(delta, name)));
+		merge_object(a, json_get(to, "message"), delta, &ignored);
+		buf_release(&ignored);
+		return;
+	}
+	end_run(a);
+	next_step(a);
+	buf_printf(shape, "{\"c\":%d,\"d\":", (int)index);
+	if (delta)
+		merge_object(a, json_get(to, "message"), delta, shape);
+	else
+		buf_adds(shape, "{}");
+	buf_adds(shape, ",\"r\":{");
+	add_choice_rest(a, to, choice, shape);
+	buf_adds(shape, "}}");
+}
+
+void assembly_add(struct assembly *a, struct json_object *chunk)
+{
+	struct json_object *choices = json_get_array(chunk, "choices");
+	size_t i;
+
+	if (a->lost)
+		return;
+	json_each_member (chunk, m) {
+		if (strcmp(m.name, "choices") == 0 || LISTED(m.name, stream_only) ||
+			(!m.value && json_has(a->completion, m.name)))
+			continue;
+		json_set(a->completion, m.name, json_object_get(m.value));
+	}
+	for (i = 0; choices && i < json_object_array_length(choices); i++)
+		add_choice(a, json_object_array_get_idx(choices, i));
+	a->lost |= a->script.overflow;
+}
+
+static int by_index(const void *x, const void *y)
+{
+	int64_t a = json_get_int(*(struct json_object *const *)x, "index", 0);
+	int64_t b = json_get_int(*(struct json_object *const *)y, "index", 0);
+
+	return a < b ? -1 : a > b;
+}
+
+struct json_object *assembly_finish(struct assembly *a)
+{
+	struct json_object *choices = json_get_array(a->completion, "choices"), *message;
+	size_t i;
+
+	end_run(a);
+	buf_addc(&a->script, ']');
+	if (a->lost || a->script.overflow || a->choices == 0 || a->finished < a->choices)
+		return NULL;
+	settle(a->completion);
+	json_set_str(a->completion, "object", "chat.completion");
+	json_object_array_sort(choices, by_index);
+	for (i = 0; i < json_object_array_length(choices); i++) {
+		message = json_get(json_object_array_get_idx(choices, i), "message");
+		if (!json_has(message, "role"))
+			json_set_str(message, "role", "assistant");
+		if (!json_has(message, "content")) /* the SDKs expect the member, empty or not */
+			json_set(message, "content", NULL);
+	}
+	return a->completion;
+}

@@ -1,0 +1,24 @@
+/*
+ * chat — a chat request as the client sent it: what is checked, and the few facts that the gateway needs of it.
+ *
+ * Fields that we know are checked for type and range; a field that we do not know is left alone and travels on.
+ * Source of names and ranges: OpenAI's API reference, "Create chat completion".
+ */
+#ifndef PAVISE_WIRE_CHAT_H
+#define PAVISE_WIRE_CHAT_H
+
+#include "base/json.h"
+
+struct chat {
+	struct json_object *body; /* borrowed; canon_sent() edits it */
+	const char *model;        /* the name that the client used */
+	bool stream;
+	bool include_usage; /* the client wants the usage chunk at the end of its stream */
+	bool side_effect;   /* the provider would keep something (`store`): no answer may stand in for the call */
+	const char *user;   /* safety_identifier, else user; NULL if neither */
+};
+
+/* 0, or -1 with *err filled: code, param as a path, message. */
+int chat_read(struct chat *chat, struct json_object *body, struct err *err);
+
+#endif

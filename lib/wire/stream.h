@@ -1,0 +1,51 @@
+/*
+ * stream — one answer, two forms: chunks become a completion, and a completion becomes chunks again, without loss.
+ *
+ * While chunks are put together, a *script* notes the boundaries at which the answer streamed. It is JSON:
+ *   [[0,"content",5,3,9], …]   runs: chunks that each added so many bytes to one string of choice 0
+ *   [{"c":0,"d":{…},…}, …]     one chunk: its delta with every piece of text replaced by its length, every piece of an
+ * array by its count, and every plain value by true (it stands in the completion) A completion that came as JSON has no
+ * script; it is played in few chunks.
+ */
+#ifndef PAVISE_WIRE_STREAM_H
+#define PAVISE_WIRE_STREAM_H
+
+#include "base/json.h"
+
+/* Putting together. */
+struct assembly {
+	struct json_object *completion; /* owned */
+	struct buf script;
+	int choices, finished;
+	bool lost; /* something could not be put together: the completion must not be used */
+	/* the run that is open in the script */
+	int run_choice;
+	char run_path[64];
+	size_t max_bytes, bytes;
+};
+
+void assembly_init(struct assembly *a, size_t max_bytes);
+void assembly_release(struct assembly *a);
+/* Adds one chunk. */
+void assembly_add(struct assembly *a, struct json_object *chunk);
+/*
+ * The completion in JSON form, owned by the assembly, or NULL if the stream was not a whole answer: no choices, one
+ * without a finish_reason, or something lost. Ends the script.
+ */
+struct json_object *assembly_finish(struct assembly *a);
+
+/* Playing. */
+struct replay {
+	struct json_object *completion; /* with its id and created as they shall be; used up: play it once */
+	const char *script;             /* "" = none */
+	size_t script_len;
+	bool include_usage; /* the client asked for the usage chunk */
+	/* Called for each chunk's JSON; anything but 0 stops. */
+	int (*emit)(void *ctx, const char *chunk, size_t len);
+	void *ctx;
+};
+
+/* 0, what emit() returned, or -1 if the script does not fit the completion. */
+int stream_replay(const struct replay *r);
+
+#endif
