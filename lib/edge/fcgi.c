@@ -88,6 +88,7 @@ int fcgi_stderr(const char *line, size_t len)
 	return n == (ssize_t)(sizeof(header) + len) ? 0 : -1;
 }
 
+/* libfcgi shuts its side down and reads what is left of the body, so an early answer is not lost in a reset. */
 void fcgi_finish(void)
 {
 	if (open_request)

@@ -141,7 +141,8 @@ static void wait_all(struct store *s, int64_t deadline_us)
 		if (n == 0)
 			return;
 		left = deadline_us - clock_mono_us();
-		if (left <= 0 || poll(fds, (nfds_t)n, (int)((left + 999) / 1000)) == 0) {
+		/* looked at once more when time is over: perhaps it was we who were not given the processor */
+		if (poll(fds, (nfds_t)n, left > 0 ? (int)((left + 999) / 1000) : 0) == 0) {
 			for (i = 0; i < n; i++)
 				store_server_failed(waiting[i], "does not answer in time");
 			s->given_up = true;

@@ -3,7 +3,6 @@
 
 #include "base/clock.h"
 #include "gate/answer.h"
-#include "gate/price.h"
 #include "wire/canon.h"
 
 #include <stdio.h>
@@ -18,11 +17,9 @@ static int on_head(void *ctx, const struct upstream_head *head)
 
 	r->status = head->status;
 	snprintf(t->upstream_request_id, sizeof(t->upstream_request_id), "%s", head->request_id);
-	if (head->status == 200 && t->chat.stream && http_media_type_is(head->content_type, "text/event-stream")) {
-		r->mode = RELAY_STREAM;
-		return relay_stream_begin(r);
-	}
-	r->mode = RELAY_BODY;
+	r->mode = head->status == 200 && t->chat.stream && http_media_type_is(head->content_type, "text/event-stream")
+			  ? RELAY_STREAM
+			  : RELAY_BODY;
 	r->body = BUF_INIT(head->status == 200 ? (size_t)t->model->provider->max_response : ERROR_BODY_MAX);
 	return 0;
 }
@@ -129,6 +126,10 @@ static enum verdict judge(struct relay *r, const struct upstream_report *report)
 
 	if (t->client_gone)
 		return txn_fail(t, ERR_CLIENT_GONE, NULL, "The client left before the answer was complete.");
+	if (t->err.code && r->body.len) { /* the provider's own words, in mid-stream */
+		answer_provider_error(t, err_kind(t->err.code)->status, &r->body);
+		return ANSWERED;
+	}
 	if (t->err.code)
 		return FAILED; /* found while the answer was coming in */
 	if (r->body.overflow)

@@ -29,7 +29,10 @@ struct relay {
 	int64_t done_us, written_us;
 };
 
-/* Callbacks' halves in relay_stream.c; each returns 0, or -1 to end the call. */
+/*
+ * Callbacks' halves in relay_stream.c; each returns 0, or -1 to end the call. The client's stream begins with the first
+ * event or comment, not with the provider's head: what fails before still has a status of its own.
+ */
 int relay_stream_begin(struct relay *r);
 int relay_stream_data(struct relay *r, const char *bytes, size_t len);
 int relay_stream_tick(struct relay *r);

@@ -40,14 +40,11 @@ static void pass_on(struct relay *r, struct json_object *chunk, const char *data
 /* {"error":…} in mid-stream: the answer is over, and it is not one. */
 static int error_event(struct relay *r, struct json_object *event)
 {
-	struct json_object *error = json_get(event, "error");
-	const char *message = json_get_str(error, "message");
+	const struct err_kind *kind = err_kind(ERR_PROVIDER_ERROR);
 
-	txn_fail(r->t, ERR_PROVIDER_ERROR, NULL, "%.400s",
-		message ? message
-		: json_object_is_type(error, json_type_string)
-			? json_object_get_string(error)
-			: "The provider reported an error in the middle of its answer.");
+	txn_fail(r->t, ERR_PROVIDER_ERROR, NULL, "The provider '%s' reported an error in the middle of its answer.",
+		r->t->model->provider->name);
+	answer_error_body(&r->body, event, r->t->err.message, kind->type, kind->code);
 	return -1;
 }
 
@@ -92,6 +89,7 @@ static int flush(struct relay *r)
 	bool ok = true;
 
 	if (r->out.len) {
+		relay_stream_begin(r);
 		ok = answer_piece(r->t, r->out.data, r->out.len, true);
 		r->written_us = clock_mono_us();
 	}

@@ -41,6 +41,11 @@ enum verdict relay_whole_answer(struct relay *r)
 	struct err err;
 
 	completion = json_parse(r->body.data ? r->body.data : "", r->body.len, &err);
+	if (json_get(completion, "error") && !json_get(completion, "choices")) { /* an error with the wrong status */
+		json_object_put(completion);
+		r->status = 502;
+		return relay_whole_error(r, &(struct upstream_head){0});
+	}
 	if (!completion || !json_get_array(completion, "choices")) {
 		json_object_put(completion);
 		return txn_fail(t, ERR_PROVIDER_INVALID, NULL,
@@ -57,6 +62,14 @@ enum verdict relay_whole_answer(struct relay *r)
 	return answer_json(t, 200, &r->body);
 }
 
+/* Retry-After in seconds; its other form, a date, is not passed on. */
+static int64_t seconds(const char *retry_after)
+{
+	int64_t n = strtoll(retry_after, NULL, 10);
+
+	return n < 0 ? 0 : n > 86400 ? 86400 : n;
+}
+
 enum verdict relay_whole_error(struct relay *r, const struct upstream_head *head)
 {
 	struct txn *t = r->t;
@@ -71,8 +84,7 @@ enum verdict relay_whole_error(struct relay *r, const struct upstream_head *head
 		t->err.code = ERR_PROVIDER_INVALID;
 		return FAILED;
 	}
-	if (*head->retry_after)
-		t->retry_after_ms = strtoll(head->retry_after, NULL, 10) * 1000;
+	t->retry_after_ms = seconds(head->retry_after) * 1000;
 	body = json_parse(r->body.data ? r->body.data : "", r->body.len, &err);
 	answer_error_body(&out, body, t->err.message, kind->type, kind->code);
 	json_object_put(body);
