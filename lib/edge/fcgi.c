@@ -75,6 +75,11 @@ int fcgi_flush(void)
 	return FCGX_FFlush(request.out) == 0 ? 0 : -1;
 }
 
+int fcgi_fd(void)
+{
+	return request.ipcFd;
+}
+
 int fcgi_stderr(const char *line, size_t len)
 {
 	unsigned char header[HEADER_BYTES] = {VERSION_1, TYPE_STDERR, (unsigned char)(request.requestId >> 8),

@@ -33,6 +33,9 @@ ssize_t fcgi_read(char *to, size_t len);
 int fcgi_write(const char *bytes, size_t len);
 int fcgi_flush(void);
 
+/* The connection to the web server, to be watched for its end. */
+int fcgi_fd(void);
+
 /* One line as one FCGI_STDERR record: the server's log gets it whole. -1: nobody took it. At most 65,000 bytes. */
 int fcgi_stderr(const char *line, size_t len);
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,9 +180,17 @@ static int64_t next_limit(const struct running *r, enum upstream_end *which)
 	return at;
 }
 
+static bool closed(int fd)
+{
+	struct pollfd p = {fd, 0, 0};
+
+	return fd >= 0 && poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
+}
+
 /* True while the call goes on; else *end says why not. */
 static bool wait_more(struct running *r, enum upstream_end *end)
 {
+	struct curl_waitfd watched = {.fd = r->call->watch_fd}; /* no events: poll() reports a hang-up anyway */
 	int64_t now = clock_mono_us(), limit = next_limit(r, end), tick = r->call->next_tick_us(r->call->ctx);
 
 	if (now >= limit)
@@ -196,8 +205,9 @@ static bool wait_more(struct running *r, enum upstream_end *end)
 	if (tick < limit)
 		limit = tick;
 	if (limit > now)
-		curl_multi_poll(multi, NULL, 0, (int)((limit - now + 999) / 1000), NULL);
-	return true;
+		curl_multi_poll(multi, &watched, watched.fd >= 0, (int)((limit - now + 999) / 1000), NULL);
+	*end = UPSTREAM_GONE;
+	return !closed(watched.fd);
 }
 
 static enum upstream_end end_of(CURLcode code)

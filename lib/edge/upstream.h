@@ -23,6 +23,7 @@ void upstream_trust_free(struct upstream_trust *t);
 enum upstream_end {
 	UPSTREAM_DONE,        /* a whole response, whatever its status */
 	UPSTREAM_STOPPED,     /* a callback wanted no more */
+	UPSTREAM_GONE,        /* watch_fd was closed from the other side */
 	UPSTREAM_UNREACHABLE, /* name not found, connection refused, … */
 	UPSTREAM_TLS,         /* certificate not trusted, handshake failed */
 	UPSTREAM_CONNECT_TIMEOUT,
@@ -53,6 +54,8 @@ struct upstream_call {
 	int (*on_tick)(void *ctx);
 	/* When on_tick wants to be called next, clock_mono_us(); asked again after every callback. */
 	int64_t (*next_tick_us)(void *ctx);
+	/* A socket whose far end, once closed, makes the call pointless: it ends with UPSTREAM_GONE. -1: none. */
+	int watch_fd;
 	void *ctx;
 };
 

@@ -193,6 +193,8 @@ static void send_error(struct txn *t, int status, const struct buf *body)
 	}
 	add_common(t, &head, status, "application/json");
 	add_retry(t, &head);
+	if (t->allow)
+		http_head_add(&head, "Allow", "%s", t->allow); /* RFC 9110, 15.5.6 */
 	if (status == 401)
 		http_head_add(&head, "WWW-Authenticate", "Bearer"); /* RFC 9110, 11.6.1 */
 	whole(t, &head, &(struct hash_part){body->data, body->len}, 1);

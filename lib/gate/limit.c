@@ -21,8 +21,9 @@ static void identity(const struct txn *t, const struct limit *l, char out[IDENTI
 
 	if (l->per & PER_KEY)
 		buf_printf(&text, "key=%s", t->key->name);
-	if (l->per & PER_TEAM)
-		buf_printf(&text, "%steam=%s", text.len ? "," : "", t->key->team ? t->key->team : "");
+	if (l->per & PER_TEAM) /* a key without a team is a team of its own */
+		buf_printf(&text, "%s%s=%s", text.len ? "," : "", t->key->team ? "team" : "alone",
+			t->key->team ? t->key->team : t->key->name);
 	if (l->per & PER_MODEL)
 		buf_printf(&text, "%smodel=%s", text.len ? "," : "", t->model->name);
 	if (text.len == 0) {

@@ -2,6 +2,7 @@
 #include "gate/relay.h"
 
 #include "base/clock.h"
+#include "edge/fcgi.h"
 #include "gate/answer.h"
 #include "wire/canon.h"
 
@@ -79,6 +80,7 @@ static void call(struct relay *r, struct upstream_report *report)
 		.on_data = on_data,
 		.on_tick = on_tick,
 		.next_tick_us = next_tick_us,
+		.watch_fd = fcgi_fd(),
 		.ctx = r};
 
 	canon_sent(&body, t->body, &edits);
@@ -88,6 +90,7 @@ static void call(struct relay *r, struct upstream_report *report)
 	t->called = true;
 	upstream_run(&c, report);
 	buf_release(&body);
+	t->client_gone |= report->end == UPSTREAM_GONE;
 	t->upstream_us = report->duration_us;
 	snprintf(t->upstream_detail, sizeof(t->upstream_detail), "%s", report->detail);
 }

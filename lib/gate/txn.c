@@ -76,24 +76,22 @@ static bool path_fits(const struct endpoint *e, const char *path)
 
 static enum verdict find_endpoint(struct txn *t)
 {
-	const char *allowed = NULL;
 	size_t i;
 
 	for (i = 0; i < sizeof(endpoints) / sizeof(endpoints[0]); i++) {
 		if (!path_fits(&endpoints[i], t->path))
 			continue;
-		allowed = endpoints[i].method;
 		if (method_fits(&endpoints[i], t->method)) {
 			t->endpoint = &endpoints[i];
 			return NEXT;
 		}
+		t->allow = strcmp(endpoints[i].method, "GET") == 0 ? "GET, HEAD" : endpoints[i].method;
 	}
-	if (allowed)
+	if (t->allow)
 		return txn_fail(t, ERR_METHOD_NOT_ALLOWED, NULL, "Not allowed to %.20s on %.100s; use %s.", t->method,
-			t->path, allowed);
+			t->path, t->allow);
 	return txn_fail(t, ERR_UNKNOWN_URL, NULL,
-		"Unknown request URL: %.20s %.200s. Expected one such as POST "
-		"/v1/chat/completions or GET /v1/models.",
+		"Unknown request URL: %.20s %.200s. Expected one such as POST /v1/chat/completions or GET /v1/models.",
 		t->method, t->path);
 }
 

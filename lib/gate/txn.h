@@ -85,6 +85,7 @@ struct txn {
 	int64_t cost_pusd, saved_pusd; /* -1 = unknown */
 	struct err err;
 	int64_t retry_after_ms; /* 0 = do not say */
+	const char *allow;      /* of a 405: what would have been allowed; else NULL */
 
 	/* the provider */
 	bool called;
