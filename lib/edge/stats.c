@@ -82,7 +82,7 @@ struct stats *stats_join(const char *run_dir, const char **why)
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return anonymous(why);
-	flock(fd, LOCK_EX); /* released by close() */
+	flock(fd, LOCK_EX);
 	if (fstat(fd, &st) == 0 && st.st_size < (off_t)sizeof(*s))
 		errno = posix_fallocate(fd, 0, sizeof(*s));
 	else
@@ -92,6 +92,7 @@ struct stats *stats_join(const char *run_dir, const char **why)
 		memset(s, 0, sizeof(*s));
 		s->layout = LAYOUT;
 	}
+	flock(fd, LOCK_UN); /* close() does not: the mapping keeps the file open */
 	close(fd);
 	return s ? s : anonymous(why);
 }
