@@ -14,7 +14,7 @@
 
 static const char *config_path = "/etc/pavise/pavise.json";
 static struct config *config;
-static struct config_seen seen;
+static struct config_watch watch;
 static struct stats *stats;
 static struct store *store;
 
@@ -56,14 +56,14 @@ static struct super_limits limits_of(const struct config *c)
 
 static bool changed(void)
 {
-	return config_changed(config, &seen);
+	return config_changed(&watch);
 }
 
 /* Beside the old one: a bad file changes nothing but the log. */
 static bool reload(struct super_limits *limits)
 {
 	char message[CONFIG_MESSAGE];
-	struct config *fresh = config_load(config_path, message);
+	struct config *fresh = config_load(config_path, &watch, message);
 
 	if (!fresh) {
 		log_event(LOG_ERROR, "config_rejected", "%s; the configuration from before stays in force", message);
@@ -136,7 +136,7 @@ static int serve(bool single)
 
 	check_socket();
 	upstream_init();
-	first = config_load(config_path, message);
+	first = config_load(config_path, &watch, message);
 	if (!first)
 		die("%s", message);
 	stats = single ? stats_join(first->server.run_dir, &why) : stats_create(first->server.run_dir, &why);
@@ -159,7 +159,7 @@ static int check(void)
 	struct config *c;
 
 	upstream_init();
-	c = config_load(config_path, message);
+	c = config_load(config_path, &watch, message);
 	if (!c) {
 		fprintf(stderr, "%s\n", message);
 		return 1;

@@ -44,8 +44,8 @@ static int nudge_fd = -1;
 
 static struct super *self;
 static enum phase phase;
-static int generation, used, burst = 1, failures, low_idle;
-static int64_t spawn_after_ms, shrink_at_ms, kill_at_ms;
+static int generation, used, newest, burst = 1, failures, low_idle; /* newest: the slot of the last one born */
+static int64_t spawn_after_ms, last_failure_ms, shrink_at_ms, kill_at_ms;
 
 /* ---- worker side ---- */
 
@@ -151,6 +151,7 @@ static bool spawn(void)
 		spawn_after_ms = clock_mono_ms() + BACKOFF_MAX_MS;
 		return false;
 	}
+	newest = i;
 	children[i] = (struct child){.pid = pid, .generation = generation, .born_ms = clock_mono_ms()};
 	return true;
 }
@@ -179,9 +180,10 @@ static void mourn(const struct child *c, int status)
 			WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else
 		log_event(LOG_ERROR, "worker_died", "worker %d left with status %d", (int)c->pid, WEXITSTATUS(status));
-	failures = now - c->born_ms >= HEALTHY_MS ? 0 : failures + 1;
-	if (!failures)
-		return;
+	if (now - c->born_ms >= HEALTHY_MS || c->born_ms <= last_failure_ms)
+		return; /* no bad start, or one of many that died of the same event */
+	failures = now - spawn_after_ms >= HEALTHY_MS ? 1 : failures + 1;
+	last_failure_ms = now;
 	pause = failures > 7 ? BACKOFF_MAX_MS : (int64_t)BACKOFF_FIRST_MS << (failures - 1);
 	spawn_after_ms = now + (pause < BACKOFF_MAX_MS ? pause : BACKOFF_MAX_MS);
 }
@@ -322,6 +324,8 @@ static void drain(void)
 			dismiss(&children[i]);
 		}
 	}
+	for (; doormen < DOORMEN && spawn(); doormen++) /* everybody is busy: these call no provider */
+		children[newest].doorman = true;
 }
 
 /* True when the last one has left. */

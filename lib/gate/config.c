@@ -378,29 +378,41 @@ static bool load_keys(struct config_reader *r, struct config *c)
 	return true;
 }
 
-struct config *config_load(const char *path, char message[CONFIG_MESSAGE])
+static void remember_files(struct config_watch *watch, const struct config_reader *r)
+{
+	size_t i;
+
+	arena_release(&watch->arena);
+	watch->files = arena_alloc(&watch->arena, (r->file_count + 1) * sizeof(*watch->files));
+	for (i = 0; i < r->file_count; i++)
+		watch->files[i] = arena_strdup(&watch->arena, r->files[i]);
+	watch->fingerprint = watch->last = r->fingerprint;
+}
+
+static bool load(struct config_reader *r, struct config *c, const char *path)
+{
+	struct json_object *object = config_parse_file(r, path);
+
+	if (!object || !config_read(r, &top_table, object, c) || !check_mode(r))
+		return false;
+	if (!c->memcached.counters)
+		c->memcached.counters = c->memcached.servers;
+	return check_all(r, c) && load_keys(r, c);
+}
+
+struct config *config_load(const char *path, struct config_watch *watch, char message[CONFIG_MESSAGE])
 {
 	struct config *c = calloc(1, sizeof(*c));
 	struct config_reader r = {.arena = &c->arena};
-	struct json_object *object;
-	size_t i;
+	bool good;
 
 	if (!c)
 		die("out of memory");
 	c->path = arena_strdup(&c->arena, path);
-	object = config_parse_file(&r, path);
-	if (!object || !config_read(&r, &top_table, object, c) || !check_mode(&r))
-		goto bad;
-	if (!c->memcached.counters)
-		c->memcached.counters = c->memcached.servers;
-	if (!check_all(&r, c) || !load_keys(&r, c))
-		goto bad;
-	c->fingerprint = r.fingerprint;
-	c->files = arena_alloc(&c->arena, (r.file_count + 1) * sizeof(*c->files));
-	for (i = 0; i < r.file_count; i++)
-		c->files[i] = r.files[i];
-	return c;
-bad:
+	good = load(&r, c, path);
+	remember_files(watch, &r);
+	if (good)
+		return c;
 	snprintf(message, CONFIG_MESSAGE, "%s", r.message);
 	config_free(c);
 	return NULL;
@@ -427,16 +439,13 @@ void config_warn(const struct config *c)
 		log_event(LOG_WARN, "no_keys", "%s has no keys: every request will be refused", c->keys_file);
 }
 
-bool config_changed(const struct config *c, struct config_seen *seen)
+bool config_changed(struct config_watch *watch)
 {
-	uint64_t now = config_fingerprint(c->files);
-	bool settled = now == seen->last;
+	uint64_t now = config_fingerprint(watch->files);
+	bool settled = now == watch->last;
 
-	seen->last = now;
-	if (!settled || now == c->fingerprint || now == seen->tried)
-		return false;
-	seen->tried = now;
-	return true;
+	watch->last = now;
+	return settled && now != watch->fingerprint;
 }
 
 const struct model *config_model(const struct config *c, const char *name)

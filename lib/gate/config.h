@@ -103,27 +103,29 @@ struct config {
 		int to, level;
 	} log;
 	struct config_items keys; /* struct key, from keys_file */
+};
 
-	const char **files;   /* that it was read from, NULL-terminated */
-	uint64_t fingerprint; /* config_fingerprint() of them as they were then */
+/* The files that the last attempt to load has read or tried to read, as they were then. Owned by whoever declares it.
+ */
+struct config_watch {
+	struct arena arena;
+	const char **files; /* NULL-terminated; NULL before the first attempt */
+	uint64_t fingerprint;
+	uint64_t last; /* what the last look saw */
 };
 
 /* NULL with *message filled: file, path, what was found, what was expected. Reads ${NAME}s from the environment. */
-struct config *config_load(const char *path, char message[CONFIG_MESSAGE]);
+struct config *config_load(const char *path, struct config_watch *watch, char message[CONFIG_MESSAGE]);
 void config_free(struct config *c);
 
 /* One warning a line for what works but is probably not meant: a provider without its secret, say. */
 void config_warn(const struct config *c);
 
 /*
- * Whether one of the files is no longer what was loaded, and has been left alone since the last look (so that a file
- * that is being written is not read in the middle). `seen` remembers between looks.
+ * Whether one of the files is no longer what the last attempt saw, good or bad, and has been left alone since the last
+ * look (so that a file that is being written is not read in the middle).
  */
-struct config_seen {
-	uint64_t last;
-	uint64_t tried; /* what the last attempt to load saw: a bad file is reported once */
-};
-bool config_changed(const struct config *c, struct config_seen *seen);
+bool config_changed(struct config_watch *watch);
 
 const struct model *config_model(const struct config *c, const char *name);
 

@@ -27,6 +27,7 @@ struct relay {
 	struct buf out; /* what one read from the provider becomes */
 	bool done;      /* [DONE] has come */
 	int64_t done_us, written_us;
+	uint64_t received; /* bytes */
 };
 
 /*

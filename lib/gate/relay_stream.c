@@ -99,7 +99,12 @@ static int flush(struct relay *r)
 
 int relay_stream_data(struct relay *r, const char *bytes, size_t len)
 {
-	int verdict = sse_read(&r->reader, bytes, len, on_event, r);
+	int verdict;
+
+	r->received += len;
+	if (r->received > (uint64_t)r->t->model->provider->max_response)
+		r->assembly.lost = true; /* passed on without end, but not collected */
+	verdict = sse_read(&r->reader, bytes, len, on_event, r);
 
 	if (flush(r) != 0)
 		return -1;

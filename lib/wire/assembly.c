@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { CHOICES_MAX = 128 /* OpenAI's bound for n */ };
+
 /* Strings that are said once, or again in full, and never in pieces. */
 static const char *const whole_strings[] = {"id", "type", "role", "name", "format", "status"};
 
@@ -118,54 +120,89 @@ static bool has_index(struct json_object *element)
 	return json_object_is_type(json_get(element, "index"), json_type_int);
 }
 
-/* The element of `array` with this index; made, in order, if it is not there. */
-static struct json_object *element_at(struct json_object *array, int64_t index, size_t *position)
+/* About how much a value adds to the completion, in bytes. */
+static size_t weight(struct json_object *v)
 {
-	size_t i, n = json_object_array_length(array);
-	struct json_object *fresh, *moved;
+	size_t sum = 8, i;
 
-	for (i = 0; i < n; i++) {
-		moved = json_object_array_get_idx(array, i);
-		if (json_get_int(moved, "index", -1) == index) {
-			*position = i;
-			return moved;
-		}
-	}
-	fresh = json_object_new_object();
-	json_set_int(fresh, "index", index);
-	json_object_array_add(array, fresh);
-	*position = n;
-	return fresh;
+	if (json_object_is_type(v, json_type_string))
+		return (size_t)json_object_get_string_len(v);
+	for (i = 0; json_object_is_type(v, json_type_array) && i < json_object_array_length(v); i++)
+		sum += weight(json_object_array_get_idx(v, i));
+	json_each_member (v, m)
+		sum += strlen(m.name) + weight(m.value);
+	return sum;
+}
+
+/*
+ * Array elements that carry an index are merged by it; it must be their position, as everybody counts them. An array is
+ * of that kind or plain, and stays so. False: this one is neither, and cannot be put together.
+ */
+static bool array_kind(struct json_object *to, struct json_object *from, bool *by_index)
+{
+	static char mark; /* its address, as userdata, marks arrays that are merged by index */
+	size_t i, n = json_object_array_length(from), known = json_object_array_length(to);
+
+	*by_index = n > 0 && has_index(json_object_array_get_idx(from, 0));
+	for (i = 0; i < n; i++)
+		if (has_index(json_object_array_get_idx(from, i)) != *by_index)
+			return false;
+	if (n && known && (json_object_get_userdata(to) != NULL) != *by_index)
+		return false;
+	if (*by_index)
+		json_object_set_userdata(to, &mark, NULL);
+	return true;
 }
 
 static void merge_array(struct assembly *a, struct json_object *to, struct json_object *from, struct buf *shape)
 {
-	size_t i, at, n = json_object_array_length(from);
+	size_t i, n = json_object_array_length(from);
 	struct json_object *element;
-	static char by_index; /* its address marks arrays whose elements have indexes of the stream's only */
+	bool by_index;
+	int64_t at;
 
-	if (n == 0 || !has_index(json_object_array_get_idx(from, 0))) {
-		for (i = 0; i < n; i++)
-			json_object_array_add(to, json_object_get(json_object_array_get_idx(from, i)));
+	if (!array_kind(to, from, &by_index)) {
+		a->lost = true;
+		return;
+	}
+	if (!by_index) {
+		for (i = 0; i < n; i++) {
+			element = json_object_array_get_idx(from, i);
+			a->bytes += weight(element);
+			json_object_array_add(to, json_object_get(element));
+		}
+		a->lost |= a->bytes > a->max_bytes;
 		buf_printf(shape, "%zu", n);
 		return;
 	}
-	json_object_set_userdata(to, &by_index, NULL);
 	buf_addc(shape, '[');
 	for (i = 0; i < n; i++) {
 		element = json_object_array_get_idx(from, i);
-		if (!has_index(element)) {
+		at = json_get_int(element, "index", -1);
+		if (at < 0 || at > (int64_t)json_object_array_length(to)) {
 			a->lost = true;
-			break;
+			return;
 		}
-		if (i)
-			buf_addc(shape, ',');
-		element_at(to, json_get_int(element, "index", 0), &at);
-		buf_printf(shape, "[%zu,", at);
-		merge_object(a, json_object_array_get_idx(to, at), element, shape);
+		if (at == (int64_t)json_object_array_length(to))
+			json_object_array_add(to, json_object_new_object());
+		buf_printf(shape, "%s[%lld,", i ? "," : "", (long long)at);
+		merge_object(a, json_object_array_get_idx(to, (size_t)at), element, shape);
 		buf_addc(shape, ']');
 	}
 	buf_addc(shape, ']');
+}
+
+/* What is said once, or again the same. Anything else could not be played back as it came. */
+static void merge_whole(
+	struct assembly *a, struct json_object *to, const char *name, struct json_object *v, struct buf *shape)
+{
+	struct json_object *old = json_get(to, name);
+
+	if (!old)
+		json_set(to, name, json_object_get(v));
+	else if (!json_object_equal(old, v))
+		a->lost = true;
+	buf_adds(shape, "true");
 }
 
 static void merge_string(
@@ -173,9 +210,10 @@ static void merge_string(
 {
 	struct json_object *old = json_get(to, name);
 
+	a->bytes += (size_t)json_object_get_string_len(v);
+	a->lost |= a->bytes > a->max_bytes;
 	if (LISTED(name, whole_strings)) {
-		json_set(to, name, json_object_get(v));
-		buf_adds(shape, "true");
+		merge_whole(a, to, name, v, shape);
 		return;
 	}
 	if (json_object_is_type(old, json_type_string))
@@ -216,7 +254,7 @@ static void merge_member(
 		else
 			merge_array(a, old, v, shape);
 		break;
-	default: json_set(to, name, json_object_get(v)); buf_adds(shape, "true");
+	default: merge_whole(a, to, name, v, shape); break;
 	}
 }
 
@@ -263,7 +301,8 @@ static bool joins_run(struct json_object *choice, const char **name)
 	struct json_object *text = only_member(json_get(choice, "delta"), name);
 
 	if (!json_object_is_type(text, json_type_string) || LISTED(*name, whole_strings) ||
-		strlen(*name) >= sizeof(((struct assembly *)0)->run_path) || strpbrk(*name, "\"\\"))
+		strlen(*name) >= sizeof(((struct assembly *)0)->run_path) ||
+		(*name)[strspn(*name, "abcdefghijklmnopqrstuvwxyz_")])
 		return false;
 	json_each_member (choice, m)
 		if (strcmp(m.name, "index") != 0 && strcmp(m.name, "delta") != 0 && m.value)
@@ -288,19 +327,24 @@ static void note_run(struct assembly *a, int index, const char *name, size_t byt
 static struct json_object *choice_at(struct assembly *a, int64_t index)
 {
 	struct json_object *list = json_get_array(a->completion, "choices"), *choice;
-	size_t at, before = json_object_array_length(list);
+	size_t i;
 
-	if (index < 0 || index > 127) {
+	for (i = 0; i < json_object_array_length(list); i++) {
+		choice = json_object_array_get_idx(list, i);
+		if (json_get_int(choice, "index", -1) == index)
+			return choice;
+	}
+	if (index < 0 || index >= CHOICES_MAX) {
 		a->lost = true;
 		return NULL;
 	}
-	choice = element_at(list, index, &at);
-	if (at == before) {
-		json_set(choice, "message", json_object_new_object());
-		json_set(choice, "logprobs", NULL);
-		json_set(choice, "finish_reason", NULL);
-		a->choices++;
-	}
+	choice = json_object_new_object();
+	json_set_int(choice, "index", index);
+	json_set(choice, "message", json_object_new_object());
+	json_set(choice, "logprobs", NULL);
+	json_set(choice, "finish_reason", NULL);
+	json_object_array_add(list, choice);
+	a->choices++;
 	return choice;
 }
 
@@ -313,12 +357,10 @@ static void add_choice_rest(struct assembly *a, struct json_object *to, struct j
 		if (strcmp(m.name, "index") == 0 || strcmp(m.name, "delta") == 0 || (!m.value && json_has(to, m.name)))
 			continue;
 		shape_name(shape, m.name, &first);
-		if (strcmp(m.name, "finish_reason") == 0) {
-			json_set(to, m.name, json_object_get(m.value));
-			buf_adds(shape, "true");
-		} else {
+		if (strcmp(m.name, "finish_reason") == 0)
+			merge_whole(a, to, m.name, m.value, shape);
+		else
 			merge_member(a, to, m.name, m.value, shape);
-		}
 	}
 	if (!ended && json_get(to, "finish_reason"))
 		a->finished++;
@@ -331,7 +373,9 @@ static void add_choice(struct assembly *a, struct json_object *choice)
 	struct buf ignored = BUF_INIT(256), *shape = &a->script;
 	const char *name;
 
-	if (!to)
+	if ((json_has(choice, "delta") && !delta) || json_has(choice, "message"))
+		a->lost = true; /* not what a chunk is */
+	if (!to || a->lost)
 		return;
 	if (joins_run(choice, &name)) {
 		note_run(a, (int)index, name, (size_t)json_object_get_string_len(json_get(delta, name)));
