@@ -16,6 +16,10 @@ static const char *const whole_strings[] = {"id", "type", "role", "name", "forma
 /* In a chunk, but not of the answer: OpenAI's padding against side channels. */
 static const char *const stream_only[] = {"obfuscation"};
 
+/* Of a choice in a chunk, what is not merged beside the delta; `message` is some providers' sum of the deltas so far.
+ */
+static const char *const choice_apart[] = {"index", "delta", "message"};
+
 static bool listed(const char *name, const char *const *list, size_t count)
 {
 	size_t i;
@@ -305,7 +309,7 @@ static bool joins_run(struct json_object *choice, const char **name)
 		(*name)[strspn(*name, "abcdefghijklmnopqrstuvwxyz_")])
 		return false;
 	json_each_member (choice, m)
-		if (strcmp(m.name, "index") != 0 && strcmp(m.name, "delta") != 0 && m.value)
+		if (!LISTED(m.name, choice_apart) && m.value)
 			return false;
 	return true;
 }
@@ -354,7 +358,7 @@ static void add_choice_rest(struct assembly *a, struct json_object *to, struct j
 	bool first = true, ended = json_get(to, "finish_reason") != NULL;
 
 	json_each_member (from, m) {
-		if (strcmp(m.name, "index") == 0 || strcmp(m.name, "delta") == 0 || (!m.value && json_has(to, m.name)))
+		if (LISTED(m.name, choice_apart) || (!m.value && json_has(to, m.name)))
 			continue;
 		shape_name(shape, m.name, &first);
 		if (strcmp(m.name, "finish_reason") == 0)
@@ -373,7 +377,7 @@ static void add_choice(struct assembly *a, struct json_object *choice)
 	struct buf ignored = BUF_INIT(256), *shape = &a->script;
 	const char *name;
 
-	if ((json_has(choice, "delta") && !delta) || json_has(choice, "message"))
+	if (json_has(choice, "delta") && !delta)
 		a->lost = true; /* not what a chunk is */
 	if (!to || a->lost)
 		return;

@@ -32,14 +32,19 @@ static size_t *cursor_of(struct json_object *v)
 	return cursor;
 }
 
-/* The next `bytes` of a string; NULL if there are not so many left. */
+static bool inside_character(const char *text, size_t at)
+{
+	return ((unsigned char)text[at] & 0xc0) == 0x80;
+}
+
+/* The next `bytes` of a string; NULL if there are not so many left, or they do not end where a character does. */
 static struct json_object *next_text(struct json_object *string, size_t bytes)
 {
 	size_t *played, len = (size_t)json_object_get_string_len(string);
 	const char *text = json_object_get_string(string);
 
 	played = cursor_of(string);
-	if (bytes > len - *played)
+	if (bytes > len - *played || inside_character(text, *played + bytes))
 		return NULL;
 	text += *played;
 	*played += bytes;
