@@ -29,48 +29,57 @@ const char *log_level_word(enum log_level level)
 	return words[level];
 }
 
-/* Length of the well-formed UTF-8 sequence at s (Unicode table 3-7), 0 if there is none. */
-static size_t utf8_len(const unsigned char *s, size_t left)
+/* The character at s and its length; U+FFFD of length 1 where there is none (Unicode table 3-7). */
+static size_t utf8_decode(const unsigned char *s, size_t left, unsigned *c)
 {
 	size_t i, n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
 
+	*c = 0xfffd;
 	if (n == 0 || n > left)
-		return 0;
+		return 1;
 	for (i = 1; i < n; i++)
 		if ((s[i] & 0xc0) != 0x80)
-			return 0;
+			return 1;
 	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
 		(s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
+		return 1;
+	*c = n == 1 ? s[0] : s[0] & (0xffu >> (n + 1));
+	for (i = 1; i < n; i++)
+		*c = *c << 6 | (s[i] & 0x3f);
 	return n;
+}
+
+/* One character in ASCII (RFC 8259, 7): lighttpd writes every other byte as \xNN, and a line would be no JSON any more.
+ */
+static int escape(char out[16], unsigned c)
+{
+	if (c == '"' || c == '\\')
+		return snprintf(out, 16, "\\%c", (char)c);
+	if (c >= 0x20 && c < 0x7f) {
+		out[0] = (char)c;
+		return 1;
+	}
+	if (c < 0x10000)
+		return snprintf(out, 16, "\\u%04x", c);
+	return snprintf(out, 16, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10), 0xdc00 + ((c - 0x10000) & 0x3ff));
 }
 
 /* Writes s as the inside of a JSON string; returns its length, or -1 if it does not fit. */
 static int quote(char *out, size_t room, const char *text)
 {
 	const unsigned char *s = (const unsigned char *)text;
-	size_t left = strnlen(text, VALUE_MAX), used = 0, step, n;
-	char one[8];
+	size_t left = strnlen(text, VALUE_MAX), used = 0, step;
+	char one[16];
+	unsigned c;
+	int n;
 
 	for (; left; s += step, left -= step) {
-		step = n = utf8_len(s, left);
-		if (step == 0) {
-			step = 1;
-			n = sizeof("\xef\xbf\xbd") - 1;
-			memcpy(one, "\xef\xbf\xbd", n); /* U+FFFD */
-		} else if (*s == '"' || *s == '\\') {
-			one[0] = '\\';
-			one[1] = (char)*s;
-			n = 2;
-		} else if (*s < 0x20 || *s == 0x7f) {
-			n = (size_t)snprintf(one, sizeof(one), "\\u%04x", *s);
-		} else {
-			memcpy(one, s, n);
-		}
-		if (used + n > room)
+		step = utf8_decode(s, left, &c);
+		n = escape(one, c);
+		if (used + (size_t)n > room)
 			return -1;
-		memcpy(out + used, one, n);
-		used += n;
+		memcpy(out + used, one, (size_t)n);
+		used += (size_t)n;
 	}
 	return (int)used;
 }

@@ -28,7 +28,7 @@ bool log_enabled(enum log_level level);
 const char *log_level_word(enum log_level level);
 
 void log_begin(struct log_line *l, size_t max_bytes, enum log_level level, const char *event);
-/* A NULL value is left out. Bytes that are not UTF-8 become U+FFFD; strings are cut at 512 bytes. */
+/* A NULL value is left out. All in ASCII; bytes that are not UTF-8 become U+FFFD; strings are cut at 512 bytes. */
 void log_str(struct log_line *l, const char *name, const char *value);
 void log_int(struct log_line *l, const char *name, int64_t value);
 void log_bool(struct log_line *l, const char *name, bool value);

@@ -69,7 +69,8 @@ static void log_verdict(struct log_line *l, const struct txn *t)
 	log_str(l, "upstream_request_id", text_or_null(t->upstream_request_id));
 	if (t->err.code) {
 		log_str(l, "error.type", err_kind(t->err.code)->log_type);
-		log_str(l, "error.param", text_or_null(t->err.param));
+		if (t->body) /* in what is no JSON, a name may be anything that the client wrote */
+			log_str(l, "error.param", text_or_null(t->err.param));
 		log_str(l, "upstream_error", text_or_null(t->upstream_detail));
 	}
 	if (t->cost_pusd >= 0)
