@@ -147,12 +147,14 @@ static const char *expand_one(struct config_reader *r, const char *s, struct buf
 		return NULL;
 	name = arena_strndup(r->arena, s, name_len);
 	value = getenv(name);
-	if (value && *value)
+	if (value && *value) {
 		buf_adds(out, value);
-	else if (s + name_len != end) /* as in a shell: :- also stands for an empty value */
+		r->from_environment = true;
+	} else if (s + name_len != end) { /* as in a shell: :- also stands for an empty value */
 		buf_add(out, s + name_len + 2, (size_t)(end - s) - name_len - 2);
-	else
+	} else {
 		*unset = name;
+	}
 	return end + 1;
 }
 
@@ -163,7 +165,7 @@ static const char *expand(struct config_reader *r, struct json_object *v, bool *
 	struct buf out = BUF_INIT(TEXT_MAX);
 
 	*unset = NULL;
-	*expanded = false;
+	*expanded = r->from_environment = false;
 	if (strlen(s) != (size_t)json_object_get_string_len(v)) {
 		expected(r, v, "a string without NUL");
 		return NULL;
@@ -399,11 +401,11 @@ static bool read_secret(struct config_reader *r, struct json_object *v, struct c
 			r, r->path, "found %s, expected a string or {\"file\": \"path\"}", json_type_word(v));
 	to->value = expand(r, v, &expanded, &unset);
 	to->unset = unset;
-	if (!to->value && !unset)
-		return false;
+	if (!to->value && !unset) /* what stands there is not shown: half of it may be the secret */
+		return config_fail(r, r->path, "expected \"${NAME}\", \"${NAME:-default}\" or {\"file\": \"path\"}");
 	if (to->value && *to->value == '\0')
 		to->value = NULL;
-	if (to->value && !expanded)
+	if (to->value && !r->from_environment)
 		snprintf(r->literal_secret, sizeof(r->literal_secret), "%s", r->path);
 	return true;
 }

@@ -64,6 +64,7 @@ struct config_reader {
 	const char *file;    /* its name, for messages; relative {"file": …} are relative to its folder */
 	char path[CONFIG_PATH];
 	char message[CONFIG_MESSAGE];     /* of the first failure: file, path, found, expected */
+	bool from_environment;            /* the last string had a variable that is set */
 	char literal_secret[CONFIG_PATH]; /* path of a secret that stands in the file itself; "" = none */
 	/* files that were read on the way: who watches for changes watches these too */
 	const char *files[64];
