@@ -92,18 +92,26 @@ int sse_read(struct sse_reader *r, const char *bytes, size_t len, sse_event_fn f
 	return 0;
 }
 
+/* The end of the line at s: a CR, an LF or the end of all. */
+static const char *line_end(const char *s, const char *end)
+{
+	while (s < end && *s != '\n' && *s != '\r')
+		s++;
+	return s;
+}
+
 void sse_write_data(struct buf *out, const char *data, size_t len)
 {
-	const char *end = data + len, *line_end;
+	const char *end = data + len, *stop;
 
 	for (;;) {
-		line_end = memchr(data, '\n', (size_t)(end - data));
+		stop = line_end(data, end);
 		buf_add(out, "data: ", 6);
-		buf_add(out, data, (size_t)((line_end ? line_end : end) - data));
+		buf_add(out, data, (size_t)(stop - data));
 		buf_addc(out, '\n');
-		if (!line_end)
+		if (stop == end)
 			break;
-		data = line_end + 1;
+		data = stop + (*stop == '\r' && stop + 1 < end && stop[1] == '\n' ? 2 : 1);
 	}
 	buf_addc(out, '\n');
 }

@@ -118,7 +118,7 @@ int64_t relay_stream_next_tick(struct relay *r)
 {
 	const struct config *c = r->t->config;
 
-	if (!r->t->chat.stream || r->mode == RELAY_BODY)
+	if (!r->t->chat.stream)
 		return INT64_MAX;
 	if (r->done)
 		return r->done_us + LINGER_US;
