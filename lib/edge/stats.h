@@ -34,6 +34,7 @@ struct stats_slot {
 
 struct stats_store_server {
 	_Atomic int down;            /* 1 = down, and the warning has been given */
+	_Atomic int timeouts;        /* in a row, of all processes together */
 	_Atomic int64_t retry_at_us; /* clock_mono_us() at which one worker may probe */
 };
 

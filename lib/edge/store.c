@@ -144,7 +144,7 @@ static void wait_all(struct store *s, int64_t deadline_us)
 		/* looked at once more when time is over: perhaps it was we who were not given the processor */
 		if (poll(fds, (nfds_t)n, left > 0 ? (int)((left + 999) / 1000) : 0) == 0) {
 			for (i = 0; i < n; i++)
-				store_server_failed(waiting[i], "does not answer in time");
+				store_server_timed_out(waiting[i]);
 			s->given_up = true;
 			return;
 		}

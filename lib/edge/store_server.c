@@ -1,4 +1,5 @@
-/* A dead, a stopped and a slow memcached look alike from here: no answer in time. Each is left alone for a second. */
+/* A stopped memcached and a slow one look alike from here: no answer in time. Who is down is left alone for a second.
+ */
 #include "edge/store_server.h"
 
 #include "base/clock.h"
@@ -93,6 +94,8 @@ bool store_server_usable(struct store_server *v)
 
 static void mark_up(struct store_server *v)
 {
+	if (atomic_load_explicit(&v->health->timeouts, memory_order_relaxed))
+		atomic_store(&v->health->timeouts, 0);
 	if (atomic_load_explicit(&v->health->down, memory_order_relaxed) && atomic_exchange(&v->health->down, 0))
 		log_event(LOG_INFO, "memcached_up", "memcached %s answers again", v->name);
 }
@@ -107,6 +110,15 @@ void store_server_failed(struct store_server *v, const char *why)
 			"memcached %s %s: answers are not cached there, and limits do as their on_store_down says; "
 			"tried again every second",
 			v->name, why);
+}
+
+/* One late answer is a busy machine; it costs its own request, and not everybody's limits for a second. */
+void store_server_timed_out(struct store_server *v)
+{
+	disconnect(v);
+	v->pending = false;
+	if (atomic_load(&v->health->down) || atomic_fetch_add(&v->health->timeouts, 1) + 1 >= STORE_TIMEOUTS)
+		store_server_failed(v, "does not answer in time");
 }
 
 void store_server_queue(struct store_server *v, struct store_item *item)

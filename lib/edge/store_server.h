@@ -11,7 +11,7 @@
 
 #include <netinet/in.h>
 
-enum { STORE_NAME_MAX = 256, STORE_QUEUE_MAX = 64 };
+enum { STORE_TIMEOUTS = 3, STORE_NAME_MAX = 256, STORE_QUEUE_MAX = 64 };
 
 struct store_server {
 	char name[STORE_NAME_MAX]; /* as configured */
@@ -45,6 +45,8 @@ short store_server_events(const struct store_server *v);
 void store_server_progress(struct store_server *v);
 /* No use waiting: closes the connection and marks the server as down. */
 void store_server_failed(struct store_server *v, const char *why);
+/* No answer in time: closes the connection; a server that does it STORE_TIMEOUTS times in a row is down. */
+void store_server_timed_out(struct store_server *v);
 /* Hands out the values and empties the queue. */
 void store_server_collect(struct store_server *v);
 
