@@ -3,8 +3,9 @@
  *
  * A batch goes out as one write of meta commands to each server that it concerns, and its answers are read together
  * (libmemcached gives the ring; a round trip for each operation would halve the throughput of a hit). The deadline
- * belongs to the request: after one timeout the rest of the request does without the store. Which servers are down is
- * known once per host: one worker a second tries again, the others do not even ask, and there is one warning for all.
+ * belongs to the request: after one timeout the rest of the request does without the store. Which servers are down
+ * (three timeouts in a row, or nobody listens) is known once per host: one worker a second tries again, the others do
+ * not even ask, and there is one warning for all.
  */
 #ifndef PAVISE_EDGE_STORE_H
 #define PAVISE_EDGE_STORE_H

@@ -64,6 +64,8 @@ static void log_model(struct log_line *l, const struct txn *t)
 
 static void log_verdict(struct log_line *l, const struct txn *t)
 {
+	if (t->store_down)
+		log_bool(l, "store_down", true);
 	log_str(l, "limit", t->refused_by ? t->refused_by->limit->name : NULL);
 	log_str(l, "would_refuse", t->would_refuse);
 	log_str(l, "upstream_request_id", text_or_null(t->upstream_request_id));

@@ -124,6 +124,7 @@ enum verdict limit_decide(struct txn *t)
 	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
 		use->charged = t->batch[i].result == STORE_OK;
+		t->store_down |= !use->charged;
 		if (use->charged)
 			use->used = (int64_t)t->batch[i].number;
 		else if (use->limit->on_store_down == STORE_DOWN_LOCAL)

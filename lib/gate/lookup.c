@@ -96,7 +96,7 @@ enum verdict stage_lookup(struct txn *t)
 	if (!t->entry)
 		return NEXT;
 	t->cache = CACHE_MISS;
-	t->store_down = t->entry->result == STORE_DOWN || t->entry->result == STORE_FAIL;
+	t->store_down |= t->entry->result == STORE_DOWN || t->entry->result == STORE_FAIL;
 	if (t->entry->result != STORE_OK || !cache_decode(&e, t->entry->value, t->entry->value_len, t->cache_hash))
 		return NEXT;
 	if (e.expires_ms <= clock_real_ms())
