@@ -39,7 +39,8 @@ static void log_model(struct log_line *l, const struct txn *t)
 {
 	static const char *const states[] = {NULL, "hit", "miss", "bypass"};
 
-	log_str(l, "gen_ai.operation.name", t->endpoint ? t->endpoint->operation : NULL);
+	log_str(l, "gen_ai.operation.name",
+		t->endpoint && t->endpoint->operation ? t->endpoint->operation->name : NULL);
 	log_str(l, "gen_ai.provider.name", t->model ? t->model->provider->name : NULL);
 	log_str(l, "gen_ai.request.model", t->chat.model);
 	log_str(l, "gen_ai.response.model", text_or_null(t->facts.model));

@@ -36,7 +36,7 @@ void cache_key(struct txn *t)
 
 	buf_printf(&text, "%d\n", KEY_FORMAT);
 	part(&text, scope_of(t));
-	part(&text, t->endpoint->operation);
+	part(&text, t->endpoint->operation->name);
 	part(&text, t->model->provider->name);
 	part(&text, t->model->provider->base_url);
 	part(&text, t->model->model);

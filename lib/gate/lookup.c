@@ -20,7 +20,7 @@ static const char *fresh_head(struct txn *t, const struct cache_entry *e)
 
 	hash_random(random, sizeof(random));
 	hash_hex(random, sizeof(random), hex);
-	snprintf(t->facts.id, sizeof(t->facts.id), "chatcmpl-%s", hex);
+	snprintf(t->facts.id, sizeof(t->facts.id), "%s%s", t->endpoint->operation->id_prefix, hex);
 	return arena_printf(t->arena, "{\"id\":\"%s\",\"created\":%lld%s", t->facts.id,
 		(long long)(clock_real_ms() / 1000), e->json_len > 2 ? "," : "");
 }
@@ -34,7 +34,8 @@ static int add_event(void *out, const char *chunk, size_t len)
 /* The answer as a stream, in one piece. False: the entry is not what it says it is. */
 static bool play(struct txn *t, const struct cache_entry *e, const char *head, struct buf *out)
 {
-	struct replay replay = {.script = e->script,
+	struct replay replay = {.form = t->endpoint->operation->form,
+		.script = e->script,
 		.script_len = e->script_len,
 		.include_usage = t->chat.include_usage,
 		.emit = add_event,

@@ -20,6 +20,7 @@ static void lookup_prepare(struct txn *t)
 
 enum verdict stage_meter(struct txn *t)
 {
+	t->batch = arena_alloc(t->arena, (TXN_LIMITS + 1) * sizeof(*t->batch));
 	limit_prepare(t);
 	lookup_prepare(t);
 	store_run(t->worker->store, t->batch, t->batch_count);

@@ -98,7 +98,7 @@ enum verdict stage_parse(struct txn *t)
 		return FAILED;
 	arena_defer(t->arena, json_release, t->body);
 	buf_release(body); /* a large body need not wait for the provider twice */
-	if (chat_read(&t->chat, t->body, &t->err) != 0)
+	if (t->endpoint->operation->read(&t->chat, t->body, &t->err) != 0)
 		return FAILED;
 	/* the body is edited before it is sent, and these outlive the edit */
 	t->chat.model = arena_strdup(t->arena, t->chat.model);

@@ -69,7 +69,7 @@ static void call(struct relay *r, struct upstream_report *report)
 	const struct provider *p = t->model->provider;
 	struct buf body = BUF_INIT((size_t)t->config->server.max_body * 2 + 65536);
 	struct canon_edits edits = {.model = t->model->model, .include_usage = t->chat.stream && p->stream_options};
-	struct upstream_call c = {.url = arena_printf(t->arena, "%s/chat/completions", p->base_url),
+	struct upstream_call c = {.url = arena_printf(t->arena, "%s%s", p->base_url, t->endpoint->operation->url),
 		.headers = headers_of(t),
 		.trust = p->trust,
 		.connect_us = p->timeout.connect,
@@ -160,7 +160,7 @@ enum verdict stage_relay(struct txn *t)
 	struct upstream_report report;
 	enum verdict verdict;
 
-	assembly_init(&r.assembly, STORE_VALUE_MAX);
+	assembly_init(&r.assembly, t->endpoint->operation->form, STORE_VALUE_MAX);
 	call(&r, &report);
 	verdict = judge(&r, &report);
 	relay_release(&r);

@@ -17,7 +17,8 @@ static int add_event(void *out, const char *chunk, size_t len)
 /* A stream was asked for, but the provider answered in one piece: it is played as a stream. */
 static enum verdict play(struct relay *r, struct json_object *completion)
 {
-	struct replay replay = {.completion = completion,
+	struct replay replay = {.form = r->t->endpoint->operation->form,
+		.completion = completion,
 		.script = "",
 		.include_usage = r->t->chat.include_usage,
 		.emit = add_event,

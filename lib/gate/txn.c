@@ -23,8 +23,14 @@ static const struct stage models_stages[] = {{"auth", stage_auth}, {"models", st
 static const struct stage healthz_stages[] = {{"healthz", stage_healthz}, {NULL, NULL}};
 static const struct stage readyz_stages[] = {{"readyz", stage_readyz}, {NULL, NULL}};
 
+static const struct operation chat = {
+	"chat", "/chat/completions", chat_read, .form = &stream_chat, .id_prefix = "chatcmpl-"};
+static const struct operation text = {
+	"text_completion", "/completions", completion_read, .form = &stream_text, .id_prefix = "cmpl-"};
+
 static const struct endpoint endpoints[] = {
-	{"POST", "/v1/chat/completions", .operation = "chat", .stages = chat_stages},
+	{"POST", "/v1/chat/completions", .operation = &chat, .stages = chat_stages},
+	{"POST", "/v1/completions", .operation = &text, .stages = chat_stages},
 	{"GET", "/v1/models", .stages = models_stages},
 	{"GET", "/v1/models/", .prefix = true, .stages = models_stages},
 	{"GET", "/healthz", .quiet = true, .open_while_draining = true, .stages = healthz_stages},

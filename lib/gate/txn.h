@@ -14,6 +14,7 @@
 #include "gate/config.h"
 #include "wire/answer.h"
 #include "wire/chat.h"
+#include "wire/stream.h"
 
 /* What a worker keeps between requests. */
 struct worker {
@@ -64,7 +65,7 @@ struct txn {
 	const struct model *model;
 
 	/* meter and lookup: one batch */
-	struct store_item batch[TXN_LIMITS + 1];
+	struct store_item *batch; /* room for every limit and every entry */
 	size_t batch_count;
 	struct limit_use limits[TXN_LIMITS];
 	size_t limit_count;
@@ -99,13 +100,22 @@ struct stage {
 	enum verdict (*run)(struct txn *t);
 };
 
+/* What a provider is asked to do. */
+struct operation {
+	const char *name; /* gen_ai.operation.name */
+	const char *url;  /* behind the provider's base_url */
+	int (*read)(struct chat *chat, struct json_object *body, struct err *err);
+	const struct stream_form *form; /* NULL: it does not stream */
+	const char *id_prefix;
+};
+
 struct endpoint {
 	const char *method; /* HEAD counts as GET */
 	const char *path;
 	bool prefix; /* the path is only the beginning */
 	bool quiet;  /* its log line is for debugging */
 	bool open_while_draining;
-	const char *operation;      /* gen_ai.operation.name */
+	const struct operation *operation;
 	const struct stage *stages; /* ends with an empty one */
 };
 

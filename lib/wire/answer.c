@@ -49,7 +49,8 @@ bool answer_complete(struct json_object *completion)
 
 	for (i = 0; choices && i < json_object_array_length(choices); i++) {
 		choice = json_object_array_get_idx(choices, i);
-		if (!json_get_object(choice, "message") || !json_get_str(choice, "finish_reason"))
+		if ((!json_get_object(choice, "message") && !json_get_str(choice, "text")) ||
+			!json_get_str(choice, "finish_reason"))
 			return false;
 	}
 	return i > 0;

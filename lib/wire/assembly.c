@@ -32,9 +32,13 @@ static bool listed(const char *name, const char *const *list, size_t count)
 
 #define LISTED(name, list) listed(name, list, sizeof(list) / sizeof((list)[0]))
 
-void assembly_init(struct assembly *a, size_t max_bytes)
+const struct stream_form stream_chat = {"chat.completion", "chat.completion.chunk", true};
+const struct stream_form stream_text = {"text_completion", "text_completion", false};
+
+void assembly_init(struct assembly *a, const struct stream_form *form, size_t max_bytes)
 {
-	*a = (struct assembly){.completion = json_object_new_object(),
+	*a = (struct assembly){.form = form,
+		.completion = json_object_new_object(),
 		.script = BUF_INIT(max_bytes),
 		.run_choice = -1,
 		.max_bytes = max_bytes};
@@ -344,7 +348,8 @@ static struct json_object *choice_at(struct assembly *a, int64_t index)
 	}
 	choice = json_object_new_object();
 	json_set_int(choice, "index", index);
-	json_set(choice, "message", json_object_new_object());
+	if (a->form->message)
+		json_set(choice, "message", json_object_new_object());
 	json_set(choice, "logprobs", NULL);
 	json_set(choice, "finish_reason", NULL);
 	json_object_array_add(list, choice);
@@ -381,7 +386,7 @@ static void add_choice(struct assembly *a, struct json_object *choice)
 		a->lost = true; /* not what a chunk is */
 	if (!to || a->lost)
 		return;
-	if (joins_run(choice, &name)) {
+	if (a->form->message && joins_run(choice, &name)) {
 		note_run(a, (int)index, name, (size_t)json_object_get_string_len(json_get(delta, name)));
 		merge_object(a, json_get(to, "message"), delta, &ignored);
 		buf_release(&ignored);
@@ -390,7 +395,7 @@ static void add_choice(struct assembly *a, struct json_object *choice)
 	end_run(a);
 	next_step(a);
 	buf_printf(shape, "{\"c\":%d,\"d\":", (int)index);
-	if (delta)
+	if (a->form->message && delta)
 		merge_object(a, json_get(to, "message"), delta, shape);
 	else
 		buf_adds(shape, "{}");
@@ -435,9 +440,9 @@ struct json_object *assembly_finish(struct assembly *a)
 	if (a->lost || a->script.overflow || a->choices == 0 || a->finished < a->choices)
 		return NULL;
 	settle(a->completion);
-	json_set_str(a->completion, "object", "chat.completion");
+	json_set_str(a->completion, "object", a->form->whole);
 	json_object_array_sort(choices, by_index);
-	for (i = 0; i < json_object_array_length(choices); i++) {
+	for (i = 0; a->form->message && i < json_object_array_length(choices); i++) {
 		message = json_get(json_object_array_get_idx(choices, i), "message");
 		if (!json_has(message, "role"))
 			json_set_str(message, "role", "assistant");

@@ -1,5 +1,6 @@
 /*
- * chat — a chat request as the client sent it: what is checked, and the few facts that the gateway needs of it.
+ * chat — a request for a chat or a legacy completion as the client sent it: what is checked, and the few facts that the
+ * gateway needs of it.
  *
  * Fields that we know are checked for type and range; a field that we do not know is left alone and travels on.
  * Source of names and ranges: OpenAI's API reference, "Create chat completion".
@@ -18,7 +19,10 @@ struct chat {
 	const char *user;   /* safety_identifier, else user; NULL if neither */
 };
 
-/* 0, or -1 with *err filled: code, param as a path, message. */
+/* POST /v1/chat/completions. 0, or -1 with *err filled: code, param as a path, message. */
 int chat_read(struct chat *chat, struct json_object *body, struct err *err);
+
+/* POST /v1/completions. */
+int completion_read(struct chat *chat, struct json_object *body, struct err *err);
 
 #endif

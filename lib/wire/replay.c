@@ -153,7 +153,10 @@ static int emit_choice(struct player *p, int64_t index, struct json_object *delt
 	struct json_object *choice = json_object_new_object(), *choices = json_object_new_array();
 
 	json_set_int(choice, "index", index);
-	json_set(choice, "delta", delta);
+	if (p->r->form->message)
+		json_set(choice, "delta", delta);
+	else
+		json_object_put(delta);
 	json_set(choice, "logprobs", NULL);
 	json_set(choice, "finish_reason", NULL);
 	json_each_member (rest, m)
@@ -208,7 +211,8 @@ static int play_step(struct player *p, struct json_object *step)
 	struct json_object *choice = find_choice(p->r, index), *delta, *rest;
 	int verdict;
 
-	delta = play_object(json_get(choice, "message"), json_get(step, "d"));
+	delta = p->r->form->message ? play_object(json_get(choice, "message"), json_get(step, "d"))
+				    : json_object_new_object();
 	if (!delta)
 		return -1;
 	rest = play_object(choice, json_get(step, "r"));
@@ -272,6 +276,8 @@ static int play_message(struct player *p, struct json_object *choice, int64_t in
 	if (verdict)
 		return verdict;
 	rest = json_object_new_object();
+	if (!p->r->form->message)
+		json_set_str(rest, "text", "");
 	json_set(rest, "finish_reason", json_object_get(json_get(choice, "finish_reason")));
 	verdict = emit_choice(p, index, json_object_new_object(), rest);
 	json_object_put(rest);
@@ -303,7 +309,7 @@ int stream_replay(const struct replay *r)
 	json_each_member (r->completion, m)
 		if (strcmp(m.name, "choices") != 0 && strcmp(m.name, "usage") != 0)
 			json_set(p.head, m.name, json_object_get(m.value));
-	json_set_str(p.head, "object", "chat.completion.chunk");
+	json_set_str(p.head, "object", r->form->chunk);
 	if (r->script_len)
 		script = json_parse(r->script, r->script_len, &err);
 	if (r->script_len && !json_object_is_type(script, json_type_array))

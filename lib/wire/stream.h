@@ -12,8 +12,18 @@
 
 #include "base/json.h"
 
+/* What an operation's answers are called, whole and in pieces, and where their text is. */
+struct stream_form {
+	const char *whole, *chunk; /* `object` */
+	bool message; /* chunks have choices[].delta and the whole choices[].message; else both have the members
+			 themselves */
+};
+extern const struct stream_form stream_chat; /* chat completions */
+extern const struct stream_form stream_text; /* legacy completions: choices[].text */
+
 /* Putting together. */
 struct assembly {
+	const struct stream_form *form;
 	struct json_object *completion; /* owned */
 	struct buf script;
 	int choices, finished;
@@ -24,7 +34,7 @@ struct assembly {
 	size_t max_bytes, bytes;
 };
 
-void assembly_init(struct assembly *a, size_t max_bytes);
+void assembly_init(struct assembly *a, const struct stream_form *form, size_t max_bytes);
 void assembly_release(struct assembly *a);
 /* Adds one chunk. */
 void assembly_add(struct assembly *a, struct json_object *chunk);
@@ -36,6 +46,7 @@ struct json_object *assembly_finish(struct assembly *a);
 
 /* Playing. */
 struct replay {
+	const struct stream_form *form;
 	struct json_object *completion; /* with its id and created as they shall be; used up: play it once */
 	const char *script;             /* "" = none */
 	size_t script_len;
