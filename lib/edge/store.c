@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_MAX = 64 };
-
 struct pool {
 	memcached_st *ring;              /* NULL with a single server */
 	int server[STATS_STORE_SERVERS]; /* the ring's index → index in store.servers */
@@ -154,7 +152,7 @@ static void wait_all(struct store *s, int64_t deadline_us)
 	}
 }
 
-static void run_batch(struct store *s, struct store_item *items, size_t count)
+void store_run(struct store *s, struct store_item *items, size_t count)
 {
 	struct store_server *server;
 	size_t i;
@@ -172,10 +170,4 @@ static void run_batch(struct store *s, struct store_item *items, size_t count)
 	wait_all(s, clock_mono_us() + s->timeout_us);
 	for (j = 0; j < s->count; j++)
 		store_server_collect(&s->servers[j]);
-}
-
-void store_run(struct store *s, struct store_item *items, size_t count)
-{
-	BUG_ON(count > BATCH_MAX);
-	run_batch(s, items, count);
 }

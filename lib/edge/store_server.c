@@ -3,6 +3,7 @@
 #include "edge/store_server.h"
 
 #include "base/clock.h"
+#include "base/err.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -78,6 +79,7 @@ void store_server_release(struct store_server *v)
 	disconnect(v);
 	buf_release(&v->out);
 	buf_release(&v->in);
+	free(v->queue);
 }
 
 bool store_server_usable(struct store_server *v)
@@ -125,8 +127,12 @@ void store_server_queue(struct store_server *v, struct store_item *item)
 {
 	struct buf *out = &v->out;
 
-	if (v->queued == STORE_QUEUE_MAX)
-		return; /* stays STORE_DOWN */
+	if (v->queued == v->room) {
+		v->room = v->room ? v->room * 2 : 16;
+		v->queue = realloc(v->queue, (size_t)v->room * sizeof(*v->queue));
+		if (!v->queue)
+			die("out of memory");
+	}
 	if (v->queued == 0)
 		buf_empty(&v->in);
 	switch (item->op) {
@@ -143,7 +149,7 @@ void store_server_queue(struct store_server *v, struct store_item *item)
 		break;
 	case STORE_DELETE: buf_printf(out, "md %s\r\n", item->key); break;
 	}
-	v->queue[v->queued++] = item;
+	v->queue[v->queued++].item = item;
 	v->pending = true;
 }
 
@@ -255,7 +261,7 @@ static bool take_value(struct store_server *v, struct store_item *item, const ch
 		return false;
 	item->result = STORE_OK;
 	item->value_len = size;
-	v->value_at[v->answered] = after;
+	v->queue[v->answered].value_at = after;
 	if (item->op == STORE_INCR || item->op == STORE_DECR)
 		item->number = strtoull(v->in.data + after, NULL, 10);
 	v->parsed = after + size + 2;
@@ -265,7 +271,7 @@ static bool take_value(struct store_server *v, struct store_item *item, const ch
 /* One answer. False: not all of it is here yet. */
 static bool take_answer(struct store_server *v)
 {
-	struct store_item *item = v->queue[v->answered];
+	struct store_item *item = v->queue[v->answered].item;
 	const char *line = v->in.data + v->parsed, *end = memchr(line, '\n', v->in.len - v->parsed);
 
 	if (!end)
@@ -334,8 +340,8 @@ void store_server_collect(struct store_server *v)
 	int i;
 
 	for (i = 0; i < v->answered; i++)
-		if (v->queue[i]->op == STORE_GET && v->queue[i]->result == STORE_OK)
-			v->queue[i]->value = v->in.data + v->value_at[i];
+		if (v->queue[i].item->op == STORE_GET && v->queue[i].item->result == STORE_OK)
+			v->queue[i].item->value = v->in.data + v->queue[i].value_at;
 	v->queued = v->answered = 0;
 	v->pending = false;
 	v->sent = v->parsed = 0;

@@ -11,7 +11,7 @@
 
 #include <netinet/in.h>
 
-enum { STORE_TIMEOUTS = 3, STORE_NAME_MAX = 256, STORE_QUEUE_MAX = 64 };
+enum { STORE_TIMEOUTS = 3, STORE_NAME_MAX = 256 };
 
 struct store_server {
 	char name[STORE_NAME_MAX]; /* as configured */
@@ -24,9 +24,11 @@ struct store_server {
 	bool connecting, fresh;
 	struct buf out, in;
 	size_t sent, parsed;
-	struct store_item *queue[STORE_QUEUE_MAX];
-	size_t value_at[STORE_QUEUE_MAX]; /* where a GET's value begins in `in`: the buffer may move while it grows */
-	int queued, answered;
+	struct {
+		struct store_item *item;
+		size_t value_at; /* where a GET's value begins in `in`: the buffer may move while it grows */
+	} * queue;
+	int queued, answered, room;
 	bool pending; /* queued > answered, and the connection is alive */
 };
 

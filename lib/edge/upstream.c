@@ -133,6 +133,7 @@ static struct curl_slist *header_list(const struct upstream_call *call)
 	struct curl_slist *list = curl_slist_append(NULL, "Expect:"); /* no 100-continue round trip */
 	const char *const *h;
 
+	list = curl_slist_append(list, "Accept-Encoding: identity"); /* compressing would hold a stream's events back */
 	for (h = call->headers; *h; h++)
 		list = curl_slist_append(list, *h);
 	if (!list)
@@ -159,6 +160,7 @@ static void set_up(struct running *r, struct curl_slist *headers, char *error)
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, r);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, r);
+	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate"); /* not asked for, but understood */
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
 	curl_easy_setopt(easy, CURLOPT_CAINFO, NULL); /* the shared store instead: a copy each costs 1 MB */
 	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
