@@ -46,12 +46,10 @@ static enum wrapper member_kind(enum wrapper in, const char *name)
 	return OPAQUE;
 }
 
-static bool is_excluded(const char *name, const char *except)
+static bool is_excluded(const char *name)
 {
 	size_t i;
 
-	if (except && strcmp(except, name) == 0)
-		return true;
 	for (i = 0; i < sizeof(excluded) / sizeof(excluded[0]); i++)
 		if (strcmp(excluded[i], name) == 0)
 			return true;

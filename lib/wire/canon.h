@@ -10,8 +10,8 @@
 
 #include "base/json.h"
 
-/* Appends the view that is hashed; less the member `except` of the request, which may be NULL. */
-void canon_hashed(struct buf *out, struct json_object *body, const char *except);
+/* Appends the view that is hashed. */
+void canon_hashed(struct buf *out, struct json_object *body);
 
 struct canon_edits {
 	const char *model;  /* the provider's name for it */

@@ -1,0 +1,234 @@
+/*
+ * An entry holds {"embedding":…} and its share of the tokens that its batch used: usage comes for a batch as a whole, so
+ * it is divided by the inputs' lengths, to the token.
+ */
+#include "gate/embed.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "gate/answer.h"
+#include "gate/cache.h"
+#include "gate/price.h"
+#include "wire/embeddings.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct embed_input {
+	char key[TXN_KEY];
+	uint8_t hash[SHA256_BYTES];
+	struct store_item *item;
+	size_t weight;          /* bytes of the input in our spelling */
+	const char *embedding;  /* JSON text; NULL = not known yet */
+	size_t embedding_len;
+	int64_t tokens;
+};
+
+struct embed {
+	size_t count, known;
+	int64_t known_tokens;
+	struct embed_input *inputs;
+};
+
+size_t embed_entries(const struct txn *t)
+{
+	return embeddings_count(t->body);
+}
+
+void embed_prepare(struct txn *t)
+{
+	struct embed *e = t->embed = arena_alloc(t->arena, sizeof(*e));
+	struct buf question = BUF_INIT((size_t)t->config->server.max_body * 2 + 65536), input = BUF_INIT(question.max);
+	struct json_object *all = json_object_get(json_get(t->body, "input"));
+	struct embed_input *in;
+	size_t i;
+
+	e->count = embeddings_count(t->body);
+	e->inputs = arena_alloc(t->arena, e->count * sizeof(*e->inputs));
+	json_set(t->body, "input", NULL); /* what the inputs have in common */
+	cache_question(t, &question);
+	json_set(t->body, "input", all);
+	for (i = 0; i < e->count; i++) {
+		in = &e->inputs[i];
+		buf_reset(&input);
+		json_print(&input, embeddings_input(t->body, i));
+		in->weight = input.len;
+		hash_sha256_parts((struct hash_part[]){{question.data, question.len}, {input.data, input.len}}, 2, in->hash);
+		cache_key_name(t, in->hash, in->key);
+		in->item = &t->batch[t->batch_count++];
+		*in->item = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = in->key};
+	}
+	buf_release(&question);
+	buf_release(&input);
+}
+
+static void take_entry(struct txn *t, struct embed *e, struct embed_input *in)
+{
+	struct cache_entry entry;
+
+	t->store_down |= in->item->result == STORE_DOWN || in->item->result == STORE_FAIL;
+	if (in->item->result != STORE_OK || !cache_decode(&entry, in->item->value, in->item->value_len, in->hash) ||
+		entry.expires_ms <= clock_real_ms())
+		return;
+	/* {"embedding":…}: kept beyond the next batch */
+	in->embedding_len = entry.json_len - strlen("{\"embedding\":}");
+	in->embedding = arena_strndup(t->arena, entry.json + strlen("{\"embedding\":"), in->embedding_len);
+	in->tokens = entry.input_tokens;
+	e->known++;
+	e->known_tokens += in->tokens > 0 ? in->tokens : 0;
+	snprintf(t->facts.model, sizeof(t->facts.model), "%s", entry.model);
+	if (!t->cache_age_ms || clock_real_ms() - entry.stored_ms > t->cache_age_ms)
+		t->cache_age_ms = clock_real_ms() - entry.stored_ms;
+	if (!t->cache_ttl_ms || entry.expires_ms - clock_real_ms() < t->cache_ttl_ms)
+		t->cache_ttl_ms = entry.expires_ms - clock_real_ms();
+}
+
+static int64_t price_of_input(const struct txn *t, int64_t tokens)
+{
+	return price_of(t->model, &(struct answer_facts){.input_tokens = tokens});
+}
+
+/* Everything is known by now. */
+static enum verdict answer_all(struct txn *t, int64_t bought_tokens)
+{
+	const struct embed *e = t->embed;
+	struct buf out = BUF_INIT((size_t)t->model->provider->max_response * 2);
+	enum verdict verdict;
+	size_t i;
+
+	t->facts.input_tokens = e->known_tokens + bought_tokens;
+	t->facts.output_tokens = 0;
+	t->cost_pusd = price_of_input(t, bought_tokens);
+	t->saved_pusd = e->known ? price_of_input(t, e->known_tokens) : -1;
+	buf_adds(&out, "{\"object\":\"list\",\"data\":[");
+	for (i = 0; i < e->count; i++) {
+		buf_printf(&out, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", i ? "," : "", i);
+		buf_add(&out, e->inputs[i].embedding, e->inputs[i].embedding_len);
+		buf_addc(&out, '}');
+	}
+	buf_adds(&out, "],\"model\":");
+	json_print_string(&out, t->facts.model, strlen(t->facts.model));
+	buf_printf(&out, ",\"usage\":{\"prompt_tokens\":%lld,\"total_tokens\":%lld}}", (long long)t->facts.input_tokens,
+		(long long)t->facts.input_tokens);
+	verdict = out.overflow ? txn_fail(t, ERR_PROVIDER_TOO_LARGE, NULL, "The embeddings together are too large.")
+			       : answer_json(t, 200, &out);
+	buf_release(&out);
+	return verdict;
+}
+
+enum verdict embed_lookup(struct txn *t)
+{
+	struct embed *e = t->embed;
+	bool *wanted;
+	size_t i;
+
+	if (!e)
+		return NEXT;
+	wanted = arena_alloc(t->arena, e->count * sizeof(*wanted));
+	for (i = 0; i < e->count; i++) {
+		take_entry(t, e, &e->inputs[i]);
+		wanted[i] = !e->inputs[i].embedding;
+	}
+	if (e->known == e->count) {
+		t->cache = CACHE_HIT;
+		return answer_all(t, 0);
+	}
+	t->cache = e->known ? CACHE_PARTIAL : CACHE_MISS;
+	t->cache_age_ms = 0;
+	embeddings_keep(t->body, wanted);
+	return NEXT;
+}
+
+/* Divides what was bought among those who needed it, by their lengths; the shares add up to it. */
+static void share(struct embed *e, int64_t tokens)
+{
+	__int128 weight = 0, total = 0, given = 0, due;
+	size_t i;
+
+	for (i = 0; i < e->count; i++)
+		total += e->inputs[i].embedding ? 0 : (__int128)e->inputs[i].weight;
+	for (i = 0; i < e->count; i++) {
+		if (e->inputs[i].embedding)
+			continue;
+		weight += (__int128)e->inputs[i].weight;
+		due = total ? tokens * weight / total : 0;
+		e->inputs[i].tokens = (int64_t)(due - given);
+		given = due;
+	}
+}
+
+/* One SET each, together in one round trip. */
+static void remember(struct txn *t, struct json_object **bought)
+{
+	struct embed *e = t->embed;
+	struct store_item *items = arena_alloc(t->arena, e->count * sizeof(*items));
+	struct buf *bytes = arena_alloc(t->arena, e->count * sizeof(*bytes)), json = BUF_INIT(STORE_VALUE_MAX);
+	int64_t now = clock_real_ms(), ttl_ms = t->model->cache.ttl / 1000;
+	struct cache_entry entry = {
+		.stored_ms = now, .expires_ms = now + ttl_ms, .output_tokens = 0, .cached_tokens = -1, .model = t->facts.model,
+		.finish_reasons = "", .script = ""};
+	size_t i, n = 0, stored = 0;
+
+	for (i = 0; i < e->count; i++) {
+		bytes[i] = BUF_INIT(STORE_VALUE_MAX);
+		if (!bought[i])
+			continue;
+		buf_reset(&json);
+		buf_adds(&json, "{\"embedding\":");
+		json_print(&json, bought[i]);
+		buf_addc(&json, '}');
+		entry.json = json.data;
+		entry.json_len = json.len;
+		entry.input_tokens = e->inputs[i].tokens;
+		if (!json.overflow)
+			cache_encode(&bytes[i], &entry, e->inputs[i].hash);
+		if (bytes[i].len && !bytes[i].overflow)
+			items[n++] = cache_set_item(t, e->inputs[i].key, &bytes[i]);
+	}
+	store_run(t->worker->store, items, n);
+	for (i = 0; i < n; i++)
+		stored += items[i].result == STORE_OK;
+	t->stored = stored == e->count - e->known;
+	for (i = 0; i < e->count; i++)
+		buf_release(&bytes[i]);
+	buf_release(&json);
+}
+
+enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_object *answer)
+{
+	struct embed *e = t->embed;
+	struct json_object **bought;
+	size_t i, at = 0;
+
+	answer_facts_read(&t->facts, answer);
+	t->facts.output_tokens = 0;
+	t->cost_pusd = price_of_input(t, t->facts.input_tokens);
+	if (!e)
+		return answer_json(t, 200, text); /* not remembered: passed on as it is */
+	bought = arena_alloc(t->arena, e->count * sizeof(struct json_object *));
+	for (i = 0; i < e->count; i++) {
+		if (e->inputs[i].embedding)
+			continue;
+		bought[i] = embeddings_of(answer, at++, e->count - e->known);
+		if (!bought[i] && e->known)
+			return txn_fail(t, ERR_PROVIDER_INVALID, NULL, "The provider '%s' did not answer with one embedding for each input.",
+				t->model->provider->name);
+		if (!bought[i])
+			return answer_json(t, 200, text);
+	}
+	share(e, t->facts.input_tokens > 0 ? t->facts.input_tokens : 0);
+	remember(t, bought);
+	if (e->known == 0)
+		return answer_json(t, 200, text);
+	for (i = 0; i < e->count; i++) {
+		struct buf one = BUF_INIT((size_t)t->model->provider->max_response);
+
+		if (!bought[i])
+			continue;
+		json_print(&one, bought[i]);
+		e->inputs[i].embedding = arena_strndup(t->arena, one.data, one.len);
+		e->inputs[i].embedding_len = one.len;
+		buf_release(&one);
+	}
+	return answer_all(t, t->facts.input_tokens > 0 ? t->facts.input_tokens : 0);
+}
