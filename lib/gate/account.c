@@ -37,7 +37,7 @@ static void log_who(struct log_line *l, const struct txn *t)
 
 static void log_model(struct log_line *l, const struct txn *t)
 {
-	static const char *const states[] = {NULL, "hit", "miss", "bypass"};
+	static const char *const states[] = {NULL, "hit", "miss", "bypass", "partial"};
 
 	log_str(l, "gen_ai.operation.name",
 		t->endpoint && t->endpoint->operation ? t->endpoint->operation->name : NULL);

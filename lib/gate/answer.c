@@ -48,7 +48,7 @@ static void add_rate_limit(struct txn *t, struct buf *head)
 /* RFC 9211; `stored` is said where it is known before the head goes. */
 static void add_cache_status(struct txn *t, struct buf *head)
 {
-	static const char *const words[] = {"BYPASS", "HIT", "MISS", "BYPASS"};
+	static const char *const words[] = {"BYPASS", "HIT", "MISS", "BYPASS", "MISS"};
 
 	switch (t->cache) {
 	case CACHE_HIT:
@@ -57,6 +57,9 @@ static void add_cache_status(struct txn *t, struct buf *head)
 	case CACHE_MISS:
 		http_head_add(head, "Cache-Status", "pavise; fwd=uri-miss%s%s", t->stored ? "; stored" : "",
 			t->store_down ? "; detail=store-down" : "");
+		break;
+	case CACHE_PARTIAL:
+		http_head_add(head, "Cache-Status", "pavise; fwd=partial%s", t->stored ? "; stored" : "");
 		break;
 	case CACHE_BYPASS: http_head_add(head, "Cache-Status", "pavise; fwd=bypass"); break;
 	case CACHE_NONE: http_head_add(head, "Cache-Status", "pavise; detail=not-asked"); break;

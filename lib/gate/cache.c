@@ -29,23 +29,34 @@ static void part(struct buf *out, const char *text)
 	buf_addc(out, '\n');
 }
 
-void cache_key(struct txn *t)
+void cache_question(struct txn *t, struct buf *out)
 {
-	struct buf text = BUF_INIT((size_t)t->config->server.max_body * 2 + 65536);
+	buf_printf(out, "%d\n", KEY_FORMAT);
+	part(out, scope_of(t));
+	part(out, t->endpoint->operation->name);
+	part(out, t->model->provider->name);
+	part(out, t->model->provider->base_url);
+	part(out, t->model->model);
+	canon_hashed(out, t->body);
+	BUG_ON(out->overflow); /* our spelling is never twice as long as the client's */
+}
+
+void cache_key_name(const struct txn *t, const uint8_t hash[32], char key[TXN_KEY])
+{
 	char hex[SHA256_HEX + 1];
 
-	buf_printf(&text, "%d\n", KEY_FORMAT);
-	part(&text, scope_of(t));
-	part(&text, t->endpoint->operation->name);
-	part(&text, t->model->provider->name);
-	part(&text, t->model->provider->base_url);
-	part(&text, t->model->model);
-	canon_hashed(&text, t->body);
-	BUG_ON(text.overflow); /* our spelling is never twice as long as the client's */
-	hash_sha256(text.data, text.len, t->cache_hash);
-	buf_release(&text);
-	hash_hex(t->cache_hash, SHA256_BYTES, hex);
-	snprintf(t->cache_key, sizeof(t->cache_key), "%s:a:%s", t->config->memcached.prefix, hex);
+	hash_hex(hash, SHA256_BYTES, hex);
+	snprintf(key, TXN_KEY, "%s:a:%s", t->config->memcached.prefix, hex);
+}
+
+void cache_key(struct txn *t)
+{
+	struct buf question = BUF_INIT((size_t)t->config->server.max_body * 2 + 65536);
+
+	cache_question(t, &question);
+	hash_sha256(question.data, question.len, t->cache_hash);
+	buf_release(&question);
+	cache_key_name(t, t->cache_hash, t->cache_key);
 }
 
 static void put64(struct buf *out, int64_t v)
@@ -153,6 +164,18 @@ bool cache_decode(struct cache_entry *e, const char *bytes, size_t len, const ui
 	       e->json[0] == '{';
 }
 
+struct store_item cache_set_item(const struct txn *t, const char *key, const struct buf *bytes)
+{
+	int64_t ttl_s = t->model->cache.ttl / 1000000;
+
+	return (struct store_item){.op = STORE_SET,
+		.pool = STORE_CACHE,
+		.key = key,
+		.ttl_s = ttl_s < STORE_TTL_MAX ? (uint32_t)ttl_s : STORE_TTL_MAX,
+		.value = bytes->data,
+		.value_len = bytes->len};
+}
+
 bool cache_put(struct txn *t, struct json_object *completion, const char *script, size_t script_len)
 {
 	struct buf json = BUF_INIT(STORE_VALUE_MAX), bytes = BUF_INIT(STORE_VALUE_MAX);
@@ -166,7 +189,7 @@ bool cache_put(struct txn *t, struct json_object *completion, const char *script
 		.finish_reasons = t->facts.finish_reasons,
 		.script = script,
 		.script_len = script_len};
-	struct store_item item = {.op = STORE_SET, .pool = STORE_CACHE, .key = t->cache_key};
+	struct store_item item = {.result = STORE_FAIL};
 
 	json_unset(completion, "id");
 	json_unset(completion, "created");
@@ -175,12 +198,10 @@ bool cache_put(struct txn *t, struct json_object *completion, const char *script
 	e.json_len = json.len;
 	if (!json.overflow)
 		cache_encode(&bytes, &e, t->cache_hash);
-	item.ttl_s = ttl_ms / 1000 < STORE_TTL_MAX ? (uint32_t)(ttl_ms / 1000) : STORE_TTL_MAX;
-	item.value = bytes.data;
-	item.value_len = bytes.len;
-	item.result = STORE_FAIL;
-	if (!json.overflow && !bytes.overflow)
+	if (!json.overflow && !bytes.overflow) {
+		item = cache_set_item(t, t->cache_key, &bytes);
 		store_run(t->worker->store, &item, 1);
+	}
 	buf_release(&json);
 	buf_release(&bytes);
 	return item.result == STORE_OK;

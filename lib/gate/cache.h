@@ -21,8 +21,15 @@ struct cache_entry {
 	size_t script_len;
 };
 
-/* Fills t->cache_hash and t->cache_key from the resolved request. Call before the body is edited. */
+/* Appends all that the hash covers: everything that can change the answer. Call before the body is edited. */
+void cache_question(struct txn *t, struct buf *out);
+/* The name of an entry in memcached. */
+void cache_key_name(const struct txn *t, const uint8_t hash[32], char key[TXN_KEY]);
+/* Fills t->cache_hash and t->cache_key. */
 void cache_key(struct txn *t);
+
+/* For store_run(): remembers an encoded entry for as long as the model's answers are good. */
+struct store_item cache_set_item(const struct txn *t, const char *key, const struct buf *bytes);
 
 /* Appends the entry as bytes, bound to the hash it is stored under. */
 void cache_encode(struct buf *out, const struct cache_entry *e, const uint8_t hash[32]);

@@ -1,6 +1,6 @@
 /*
- * An entry holds {"embedding":…} and its share of the tokens that its batch used: usage comes for a batch as a whole, so
- * it is divided by the inputs' lengths, to the token.
+ * An entry holds {"embedding":…} and its share of the tokens that its batch used: usage comes for a batch as a whole,
+ * so it is divided by the inputs' lengths, to the token.
  */
 #include "gate/embed.h"
 
@@ -18,8 +18,8 @@ struct embed_input {
 	char key[TXN_KEY];
 	uint8_t hash[SHA256_BYTES];
 	struct store_item *item;
-	size_t weight;          /* bytes of the input in our spelling */
-	const char *embedding;  /* JSON text; NULL = not known yet */
+	size_t weight;         /* bytes of the input in our spelling */
+	const char *embedding; /* JSON text; NULL = not known yet */
 	size_t embedding_len;
 	int64_t tokens;
 };
@@ -53,7 +53,8 @@ void embed_prepare(struct txn *t)
 		buf_reset(&input);
 		json_print(&input, embeddings_input(t->body, i));
 		in->weight = input.len;
-		hash_sha256_parts((struct hash_part[]){{question.data, question.len}, {input.data, input.len}}, 2, in->hash);
+		hash_sha256_parts(
+			(struct hash_part[]){{question.data, question.len}, {input.data, input.len}}, 2, in->hash);
 		cache_key_name(t, in->hash, in->key);
 		in->item = &t->batch[t->batch_count++];
 		*in->item = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = in->key};
@@ -164,9 +165,13 @@ static void remember(struct txn *t, struct json_object **bought)
 	struct store_item *items = arena_alloc(t->arena, e->count * sizeof(*items));
 	struct buf *bytes = arena_alloc(t->arena, e->count * sizeof(*bytes)), json = BUF_INIT(STORE_VALUE_MAX);
 	int64_t now = clock_real_ms(), ttl_ms = t->model->cache.ttl / 1000;
-	struct cache_entry entry = {
-		.stored_ms = now, .expires_ms = now + ttl_ms, .output_tokens = 0, .cached_tokens = -1, .model = t->facts.model,
-		.finish_reasons = "", .script = ""};
+	struct cache_entry entry = {.stored_ms = now,
+		.expires_ms = now + ttl_ms,
+		.output_tokens = 0,
+		.cached_tokens = -1,
+		.model = t->facts.model,
+		.finish_reasons = "",
+		.script = ""};
 	size_t i, n = 0, stored = 0;
 
 	for (i = 0; i < e->count; i++) {
@@ -211,7 +216,8 @@ enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_obj
 			continue;
 		bought[i] = embeddings_of(answer, at++, e->count - e->known);
 		if (!bought[i] && e->known)
-			return txn_fail(t, ERR_PROVIDER_INVALID, NULL, "The provider '%s' did not answer with one embedding for each input.",
+			return txn_fail(t, ERR_PROVIDER_INVALID, NULL,
+				"The provider '%s' did not answer with one embedding for each input.",
 				t->model->provider->name);
 		if (!bought[i])
 			return answer_json(t, 200, text);

@@ -4,6 +4,7 @@
 #include "edge/sse.h"
 #include "gate/answer.h"
 #include "gate/cache.h"
+#include "gate/embed.h"
 #include "gate/price.h"
 #include "wire/stream.h"
 
@@ -94,6 +95,8 @@ enum verdict stage_lookup(struct txn *t)
 {
 	struct cache_entry e;
 
+	if (t->embed)
+		return embed_lookup(t);
 	if (!t->entry)
 		return NEXT;
 	t->cache = CACHE_MISS;

@@ -1,6 +1,7 @@
 /* Counting and looking up travel together: one write to memcached, one answer. What it says of the cache is lookup's.
  */
 #include "gate/cache.h"
+#include "gate/embed.h"
 #include "gate/limit.h"
 
 static bool may_be_cached(const struct txn *t)
@@ -13,14 +14,23 @@ static void lookup_prepare(struct txn *t)
 	t->cache = CACHE_BYPASS;
 	if (!may_be_cached(t))
 		return;
+	if (!t->endpoint->operation->form) {
+		embed_prepare(t);
+		return;
+	}
 	cache_key(t);
 	t->entry = &t->batch[t->batch_count++];
 	*t->entry = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key};
 }
 
+static size_t entries(const struct txn *t)
+{
+	return t->endpoint->operation->form ? 1 : embed_entries(t);
+}
+
 enum verdict stage_meter(struct txn *t)
 {
-	t->batch = arena_alloc(t->arena, (TXN_LIMITS + 1) * sizeof(*t->batch));
+	t->batch = arena_alloc(t->arena, (TXN_LIMITS + entries(t)) * sizeof(*t->batch));
 	limit_prepare(t);
 	lookup_prepare(t);
 	store_run(t->worker->store, t->batch, t->batch_count);

@@ -1,6 +1,7 @@
 /* An answer in one body is passed on to the byte; only its copy for the cache is taken apart. */
 #include "gate/answer.h"
 #include "gate/cache.h"
+#include "gate/embed.h"
 #include "gate/price.h"
 #include "gate/relay.h"
 
@@ -47,13 +48,15 @@ enum verdict relay_whole_answer(struct relay *r)
 		r->status = 502;
 		return relay_whole_error(r, &(struct upstream_head){0});
 	}
-	if (!completion || !json_get_array(completion, "choices")) {
+	if (!completion || !json_get_array(completion, t->endpoint->operation->form ? "choices" : "data")) {
 		json_object_put(completion);
 		return txn_fail(t, ERR_PROVIDER_INVALID, NULL,
-			"The provider '%s' answered 200 with something that is not a chat completion.",
+			"The provider '%s' answered 200 with something that is no answer to this.",
 			t->model->provider->name);
 	}
 	arena_defer(t->arena, json_release, completion);
+	if (!t->endpoint->operation->form)
+		return embed_answer(t, &r->body, completion);
 	answer_facts_read(&t->facts, completion);
 	t->cost_pusd = price_of(t->model, &t->facts);
 	if (t->chat.stream)

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "edge/fcgi.h"
 #include "gate/answer.h"
+#include "wire/embeddings.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,9 +29,12 @@ static const struct operation chat = {
 static const struct operation text = {
 	"text_completion", "/completions", completion_read, .form = &stream_text, .id_prefix = "cmpl-"};
 
+static const struct operation embeddings = {"embeddings", "/embeddings", embeddings_read, .id_prefix = ""};
+
 static const struct endpoint endpoints[] = {
 	{"POST", "/v1/chat/completions", .operation = &chat, .stages = chat_stages},
 	{"POST", "/v1/completions", .operation = &text, .stages = chat_stages},
+	{"POST", "/v1/embeddings", .operation = &embeddings, .stages = chat_stages},
 	{"GET", "/v1/models", .stages = models_stages},
 	{"GET", "/v1/models/", .prefix = true, .stages = models_stages},
 	{"GET", "/healthz", .quiet = true, .open_while_draining = true, .stages = healthz_stages},

@@ -33,7 +33,7 @@ enum verdict {
 	FAILED    /* txn.err says why; the client has no answer yet, unless txn.head_sent */
 };
 
-enum cache_state { CACHE_NONE, CACHE_HIT, CACHE_MISS, CACHE_BYPASS };
+enum cache_state { CACHE_NONE, CACHE_HIT, CACHE_MISS, CACHE_BYPASS, CACHE_PARTIAL /* some inputs of many */ };
 
 enum { TXN_LIMITS = 16, TXN_KEY = STORE_KEY_MAX + 1 };
 
@@ -74,6 +74,7 @@ struct txn {
 	struct store_item *entry; /* of the batch: the cached answer; NULL = not asked for */
 	char cache_key[TXN_KEY];
 	uint8_t cache_hash[32];
+	struct embed *embed; /* embeddings: their inputs; NULL = not asked for */
 
 	/* the answer */
 	int status;
@@ -105,7 +106,7 @@ struct operation {
 	const char *name; /* gen_ai.operation.name */
 	const char *url;  /* behind the provider's base_url */
 	int (*read)(struct chat *chat, struct json_object *body, struct err *err);
-	const struct stream_form *form; /* NULL: it does not stream */
+	const struct stream_form *form; /* NULL: embeddings, which do not stream */
 	const char *id_prefix;
 };
 

@@ -30,12 +30,13 @@ static int check_input(struct json_object *body, struct err *err)
 		return 0;
 	n = json_object_array_length(input);
 	if (n == 0)
-		return err_set(err, ERR_INVALID_VALUE, "input", "Invalid 'input': empty array. Expected at least one input.");
+		return err_set(
+			err, ERR_INVALID_VALUE, "input", "Invalid 'input': empty array. Expected at least one input.");
 	if (is_one(input))
 		return fields_check_elements(body, "input", FIELD_INTEGER, err);
 	if (n > EMBEDDINGS_MAX)
-		return err_set(err, ERR_INVALID_VALUE, "input", "Invalid 'input': %zu inputs, but at most %d are allowed.", n,
-			EMBEDDINGS_MAX);
+		return err_set(err, ERR_INVALID_VALUE, "input",
+			"Invalid 'input': %zu inputs, but at most %d are allowed.", n, EMBEDDINGS_MAX);
 	for (i = 0; i < n; i++) {
 		v = json_object_array_get_idx(input, i);
 		snprintf(param, sizeof(param), "input[%zu]", i);

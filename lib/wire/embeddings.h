@@ -1,5 +1,6 @@
 /*
- * embeddings — a request for embeddings as the client sent it: one text, or many, each of which is a question of its own.
+ * embeddings — a request for embeddings as the client sent it: one text, or many, each of which is a question of its
+ * own.
  */
 #ifndef PAVISE_WIRE_EMBEDDINGS_H
 #define PAVISE_WIRE_EMBEDDINGS_H
@@ -12,7 +13,8 @@ enum { EMBEDDINGS_MAX = 2048 /* inputs of one request; OpenAI's own bound */ };
 int embeddings_read(struct chat *chat, struct json_object *body, struct err *err);
 
 /*
- * The inputs: `input` itself when it is a string or one array of token numbers, else its elements. Borrowed from the body.
+ * The inputs: `input` itself when it is a string or one array of token numbers, else its elements. Borrowed from the
+ * body.
  */
 size_t embeddings_count(struct json_object *body);
 struct json_object *embeddings_input(struct json_object *body, size_t i);
