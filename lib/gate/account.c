@@ -70,6 +70,13 @@ static void log_verdict(struct log_line *l, const struct txn *t)
 	log_str(l, "limit", t->refused_by ? t->refused_by->limit->name : NULL);
 	log_str(l, "would_refuse", t->would_refuse);
 	log_str(l, "upstream_request_id", text_or_null(t->upstream_request_id));
+	if (t->schema)
+		log_str(l, "schema", t->schema);
+	if (t->schema && !t->err.code) {
+		log_str(l, "error.type",
+			strcmp(t->schema, "invalid") == 0 ? "provider_schema_mismatch" : "caller_schema_unjudged");
+		log_str(l, "schema_detail", t->schema_detail);
+	}
 	if (t->err.code) {
 		log_str(l, "error.type", err_kind(t->err.code)->log_type);
 		if (t->body) /* in what is no JSON, a name may be anything that the client wrote */

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "edge/fcgi.h"
 #include "edge/sse.h"
+#include "gate/cors.h"
 #include "gate/limit.h"
 
 #include <stdio.h>
@@ -81,7 +82,8 @@ static void add_usd(struct buf *head, const char *name, int64_t pusd)
 static void add_common(struct txn *t, struct buf *head, int status, const char *content_type)
 {
 	http_head_status(head, status);
-	http_head_add(head, "Content-Type", "%s", content_type);
+	if (content_type)
+		http_head_add(head, "Content-Type", "%s", content_type);
 	http_head_add(head, "x-request-id", "%s", t->request_id);
 	if (*t->upstream_request_id)
 		http_head_add(head, "x-pavise-upstream-request-id", "%s", t->upstream_request_id);
@@ -89,6 +91,9 @@ static void add_common(struct txn *t, struct buf *head, int status, const char *
 	add_cache_status(t, head);
 	add_usd(head, "x-pavise-cost-usd", t->cost_pusd);
 	add_usd(head, "x-pavise-saved-usd", t->saved_pusd);
+	if (t->schema)
+		http_head_add(head, "X-Pavise-Schema", "%s", t->schema);
+	cors_add(t, head);
 	t->status = status;
 	t->head_sent = true;
 }
@@ -129,7 +134,8 @@ static enum verdict whole(struct txn *t, struct buf *head, const struct hash_par
 
 	for (i = 0; i < count; i++)
 		len += parts[i].len;
-	http_head_add(head, "Content-Length", "%zu", len);
+	if (t->status != 204) /* RFC 9110, 8.6 */
+		http_head_add(head, "Content-Length", "%zu", len);
 	http_head_end(head);
 	send(t, head->data, head->len, false);
 	buf_release(head);

@@ -12,7 +12,7 @@ bool answer_begin(struct txn *t, int status, const char *content_type);
 /* Sends a piece of the body; `flush` when it should be seen now. False: the client has gone. */
 bool answer_piece(struct txn *t, const char *bytes, size_t len, bool flush);
 
-/* A whole answer. */
+/* A whole answer; content_type NULL: none. */
 enum verdict answer_whole(
 	struct txn *t, int status, const char *content_type, const struct hash_part *parts, size_t count);
 enum verdict answer_json(struct txn *t, int status, const struct buf *body);

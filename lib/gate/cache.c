@@ -31,12 +31,18 @@ static void part(struct buf *out, const char *text)
 
 void cache_question(struct txn *t, struct buf *out)
 {
+	const char **h;
+
 	buf_printf(out, "%d\n", KEY_FORMAT);
 	part(out, scope_of(t));
 	part(out, t->endpoint->operation->name);
 	part(out, t->model->provider->name);
 	part(out, t->model->provider->base_url);
 	part(out, t->model->model);
+	for (h = t->config->forward_headers; *h; h++) {
+		part(out, *h);
+		part(out, http_header(*h) ? http_header(*h) : "");
+	}
 	canon_hashed(out, t->body);
 	BUG_ON(out->overflow); /* our spelling is never twice as long as the client's */
 }

@@ -11,9 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
-enum { WORKERS_MAX = 4000 };
+enum { WORKERS_MAX = 4000, FORWARD_MAX = 32 };
 
 #define AT(type, member) .offset = offsetof(struct type, member)
 #define MS_US            1000
@@ -40,6 +41,14 @@ static const struct config_field workers_fields[] = {
 };
 static const struct config_table workers_table = CONFIG_TABLE(workers_fields, config);
 
+static const struct config_field cors_fields[] = {
+	{"origins", CONFIG_STRINGS, AT(config, server.cors.origins), "[]", .min = 0, .max = 256,
+		.doc = "pages that may call from a browser: \"https://example.org\", or \"*\" for all; none: off"},
+	{"max_age", CONFIG_DURATION, AT(config, server.cors.max_age), "\"10m\"", .min = 0, .max = D_US,
+		.doc = "for how long a browser may remember a preflight"},
+};
+static const struct config_table cors_table = CONFIG_TABLE(cors_fields, config);
+
 static const struct config_field server_fields[] = {
 	{"workers", CONFIG_GROUP, .table = &workers_table, .doc = "the pool of processes"},
 	{"max_body", CONFIG_BYTES, AT(config, server.max_body), "\"32MiB\"", .min = 1024, .max = 1 << 30,
@@ -50,6 +59,7 @@ static const struct config_field server_fields[] = {
 		.doc = "folder of the shared file"},
 	{"base_path", CONFIG_STRING, AT(config, server.base_path), "\"\"",
 		.doc = "where the program is mounted: \"/llm\""},
+	{"cors", CONFIG_GROUP, .table = &cors_table, .doc = "browsers"},
 };
 static const struct config_table server_table = CONFIG_TABLE(server_fields, config);
 
@@ -166,6 +176,8 @@ static const struct config_field top_fields[] = {
 	{"limits", CONFIG_LIST, AT(config, limits), "[]", .min = 0, .max = 16, .table = &limit_table,
 		.doc = "who may do how much"},
 	{"stream", CONFIG_GROUP, .table = &stream_table, .doc = "server-sent events"},
+	{"forward_headers", CONFIG_STRINGS, AT(config, forward_headers), "[\"OpenAI-Beta\"]", .min = 0,
+		.max = FORWARD_MAX, .doc = "headers of the client that go to the provider, and into the cache key"},
 	{"keys_file", CONFIG_STRING, AT(config, keys_file), .required = true,
 		.doc = "the file of API keys, beside this one"},
 	{"log", CONFIG_GROUP, .table = &log_table, .doc = "one line a request"},
@@ -209,6 +221,26 @@ static bool check_server(struct config_reader *r, struct config *c)
 	if (len && (c->server.base_path[0] != '/' || c->server.base_path[len - 1] == '/'))
 		return config_fail(r, "server.base_path", "found \"%s\", expected \"\" or a path such as \"/llm\"",
 			c->server.base_path);
+	return true;
+}
+
+static bool check_forward_headers(struct config_reader *r, struct config *c)
+{
+	/* what is ours to say to a provider, or to the web server */
+	static const char *const ours[] = {"authorization", "api-key", "x-api-key", "content-type", "content-length",
+		"host", "accept", "connection", "transfer-encoding", "te", "upgrade", "expect", "cookie", "traceparent",
+		NULL};
+	const char **name;
+	size_t i;
+
+	for (name = c->forward_headers; *name; name++) {
+		if (!name_valid(*name) || strpbrk(*name, "_."))
+			return config_fail(r, "forward_headers", "found \"%.80s\", expected a header's name", *name);
+		for (i = 0; ours[i]; i++)
+			if (strcasecmp(ours[i], *name) == 0)
+				return config_fail(r, "forward_headers",
+					"found \"%s\", which is not the client's to choose", *name);
+	}
 	return true;
 }
 
@@ -330,7 +362,7 @@ static bool check_all(struct config_reader *r, struct config *c)
 {
 	size_t i;
 
-	if (!check_server(r, c) || !check_memcached(r, c))
+	if (!check_server(r, c) || !check_forward_headers(r, c) || !check_memcached(r, c))
 		return false;
 	for (i = 0; i < c->providers.count; i++)
 		if (!check_provider(r, (struct provider *)c->providers.items + i))

@@ -81,6 +81,10 @@ struct config {
 		} workers;
 		int64_t max_body, shutdown_grace;
 		const char *run_dir, *base_path;
+		struct {
+			const char **origins; /* none: off */
+			int64_t max_age;      /* µs */
+		} cors;
 	} server;
 	struct {
 		const char **servers, **counters;
@@ -98,6 +102,7 @@ struct config {
 	struct {
 		int64_t commit_after, heartbeat; /* µs */
 	} stream;
+	const char **forward_headers; /* of the client that go to the provider, and into the cache key */
 	const char *keys_file;
 	struct {
 		int to, level;

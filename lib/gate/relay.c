@@ -50,9 +50,12 @@ static int64_t next_tick_us(void *ctx)
 static const char **headers_of(struct txn *t)
 {
 	const struct provider *p = t->model->provider;
-	const char **list = arena_alloc(t->arena, HEADERS * sizeof(*list)), **h = list;
+	const char **list, **h, **name = t->config->forward_headers;
 	char traceparent[HTTP_TRACEPARENT];
 
+	while (*name)
+		name++;
+	list = h = arena_alloc(t->arena, (HEADERS + (size_t)(name - t->config->forward_headers)) * sizeof(*list));
 	http_trace_print(&t->trace, traceparent);
 	*h++ = "Content-Type: application/json";
 	*h++ = t->chat.stream ? "Accept: text/event-stream" : "Accept: application/json";
@@ -60,6 +63,9 @@ static const char **headers_of(struct txn *t)
 	*h++ = arena_printf(t->arena, "traceparent: %s", traceparent);
 	if (p->api_key.value)
 		*h++ = arena_printf(t->arena, "Authorization: Bearer %s", p->api_key.value);
+	for (name = t->config->forward_headers; *name; name++)
+		if (http_header(*name))
+			*h++ = arena_printf(t->arena, "%s: %s", *name, http_header(*name));
 	return list;
 }
 

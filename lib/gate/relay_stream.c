@@ -7,6 +7,7 @@
 #include "gate/cache.h"
 #include "gate/price.h"
 #include "gate/relay.h"
+#include "gate/structured.h"
 
 #include <string.h>
 
@@ -141,7 +142,8 @@ static void remember(struct relay *r)
 {
 	struct json_object *completion = assembly_finish(&r->assembly);
 
-	if (r->t->cache == CACHE_MISS && completion && answer_complete(completion))
+	if (completion && structured_check(r->t, completion) && r->t->cache == CACHE_MISS &&
+		answer_complete(completion))
 		r->t->stored = cache_put(r->t, completion, r->assembly.script.data, r->assembly.script.len);
 }
 

@@ -4,6 +4,7 @@
 #include "gate/embed.h"
 #include "gate/price.h"
 #include "gate/relay.h"
+#include "gate/structured.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,7 +62,7 @@ enum verdict relay_whole_answer(struct relay *r)
 	t->cost_pusd = price_of(t->model, &t->facts);
 	if (t->chat.stream)
 		return play(r, completion);
-	if (t->cache == CACHE_MISS && answer_complete(completion))
+	if (structured_check(t, completion) && t->cache == CACHE_MISS && answer_complete(completion))
 		t->stored = cache_put(t, completion, "", 0);
 	return answer_json(t, 200, &r->body);
 }

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "edge/fcgi.h"
 #include "gate/answer.h"
+#include "gate/cors.h"
 #include "wire/embeddings.h"
 
 #include <stdarg.h>
@@ -125,8 +126,11 @@ static void begin(struct txn *t)
 
 static enum verdict walk(struct txn *t)
 {
-	enum verdict verdict = find_endpoint(t);
+	enum verdict verdict = cors_preflight(t);
 	const struct stage *stage;
+
+	if (verdict == NEXT)
+		verdict = find_endpoint(t);
 
 	if (verdict == NEXT && !t->endpoint->open_while_draining && atomic_load(&t->worker->stats->draining)) {
 		t->retry_after_ms = 1000;

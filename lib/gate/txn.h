@@ -87,7 +87,10 @@ struct txn {
 	int64_t cost_pusd, saved_pusd; /* -1 = unknown */
 	struct err err;
 	int64_t retry_after_ms; /* 0 = do not say */
-	const char *allow;      /* of a 405: what would have been allowed; else NULL */
+	const char *schema;     /* of a structured output: "invalid" or "unjudged"; NULL = nothing to say */
+	const char *schema_detail;
+	struct buf *preflight; /* CORS: the request headers that a page may send; NULL = it is no preflight */
+	const char *allow;     /* of a 405: what would have been allowed; else NULL */
 
 	/* the provider */
 	bool called;

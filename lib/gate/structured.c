@@ -1,0 +1,65 @@
+/* A refusal or a call of tools is no structured output, and an answer that was cut short says so in its finish_reason.
+ */
+#include "gate/structured.h"
+
+#include "wire/schema.h"
+
+#include <string.h>
+
+/* What was asked for: false, nothing; *schema NULL: any JSON object. */
+static bool asked_for(const struct txn *t, struct json_object **schema)
+{
+	struct json_object *format = json_get_object(t->body, "response_format");
+	const char *type = json_get_str(format, "type");
+
+	*schema = NULL;
+	if (!type)
+		return false;
+	if (strcmp(type, "json_schema") == 0)
+		*schema = json_get(json_get_object(format, "json_schema"), "schema");
+	return *schema || strcmp(type, "json_object") == 0;
+}
+
+static enum schema_verdict check_text(struct txn *t, struct json_object *schema, struct json_object *content)
+{
+	struct json_object *value;
+	struct schema_report report;
+	enum schema_verdict verdict;
+	struct err err;
+
+	value = json_parse(json_object_get_string(content), (size_t)json_object_get_string_len(content), &err);
+	if (!value) {
+		t->schema_detail = "the answer is not JSON";
+		return err.code == ERR_INVALID_TYPE ? SCHEMA_UNJUDGED : SCHEMA_MISFIT;
+	}
+	verdict = schema ? schema_judge(schema, value, &report) : SCHEMA_FITS;
+	if (verdict != SCHEMA_FITS)
+		t->schema_detail = arena_printf(t->arena, "%s %s", report.place, report.reason);
+	json_object_put(value);
+	return verdict;
+}
+
+bool structured_check(struct txn *t, struct json_object *completion)
+{
+	struct json_object *choices = json_get_array(completion, "choices"), *schema, *choice, *content;
+	enum schema_verdict verdict;
+	const char *reason;
+	size_t i;
+
+	if (!asked_for(t, &schema))
+		return true;
+	for (i = 0; choices && i < json_object_array_length(choices); i++) {
+		choice = json_object_array_get_idx(choices, i);
+		content = json_get(json_get_object(choice, "message"), "content");
+		reason = json_get_str(choice, "finish_reason");
+		if (!json_object_is_type(content, json_type_string) || !reason || strcmp(reason, "stop") != 0 ||
+			json_get(json_get_object(choice, "message"), "refusal"))
+			continue;
+		verdict = check_text(t, schema, content);
+		if (verdict == SCHEMA_MISFIT)
+			t->schema = "invalid";
+		else if (verdict == SCHEMA_UNJUDGED && !t->schema)
+			t->schema = "unjudged";
+	}
+	return !t->schema;
+}
