@@ -32,7 +32,7 @@ enum schema_verdict {
 /* Why it is not SCHEMA_FITS: one line of well-formed UTF-8, with names from the schema, nothing from the instance. */
 struct schema_report {
 	/*
-	 * A JSON pointer: into the instance for a misfit ("/steps/0/*": a star stands for a name that the schema does
+	 * A JSON pointer: into the instance for a misfit ("/steps/0/-": a dash stands for a name that the schema does
 	 * not know), into the schema for one that could not be judged ("#/$defs/step"; "" for a bound).
 	 */
 	char place[128];
