@@ -1,6 +1,8 @@
 /* The table of failures, and the two ways in which a process gives up. */
 #include "base/err.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +25,8 @@ int err_set(struct err *e, enum err_code code, const char *param, const char *fm
 	va_start(ap, fmt);
 	vsnprintf(e->message, sizeof(e->message), fmt, ap);
 	va_end(ap);
+	utf8_clean(e->message); /* headers and paths are no JSON, and a cut may go through a character */
+	utf8_clean(e->param);
 	return -1;
 }
 

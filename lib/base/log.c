@@ -2,6 +2,7 @@
 #include "base/log.h"
 
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -27,26 +28,6 @@ const char *log_level_word(enum log_level level)
 	static const char *const words[] = {"debug", "info", "warn", "error"};
 
 	return words[level];
-}
-
-/* The character at s and its length; U+FFFD of length 1 where there is none (Unicode table 3-7). */
-static size_t utf8_decode(const unsigned char *s, size_t left, unsigned *c)
-{
-	size_t i, n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
-
-	*c = 0xfffd;
-	if (n == 0 || n > left)
-		return 1;
-	for (i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 1;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-		(s[0] == 0xf4 && s[1] > 0x8f))
-		return 1;
-	*c = n == 1 ? s[0] : s[0] & (0xffu >> (n + 1));
-	for (i = 1; i < n; i++)
-		*c = *c << 6 | (s[i] & 0x3f);
-	return n;
 }
 
 /* One character in ASCII (RFC 8259, 7): lighttpd writes every other byte as \xNN, and a line would be no JSON any more.
