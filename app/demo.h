@@ -1,7 +1,7 @@
 /*
  * demo — what the files of demo-llm share: its options, its counters, and the one loop that they run in.
  *
- * demo-llm.c is the program, demo_http.c its URLs, demo_chat.c and demo_embed.c its two endpoints, demo_ask.c a chat
+ * demo-llm.c is the program, demo_http.c its URLs, demo_chat.c and demo_embed.c what answers there, demo_ask.c a
  * request as it is understood, demo_speech.c and demo_schema.c what is said, demo_hold.c and demo_wheel.c when.
  */
 #ifndef PAVISE_DEMO_H
@@ -31,7 +31,7 @@ struct demo_options {
 };
 
 struct demo_stats {
-	uint64_t requests, chat, embeddings; /* requests = chat + embeddings: every POST that came, refused ones too */
+	uint64_t requests, chat, embeddings; /* requests = chat (text completions too) + embeddings, refused ones too */
 	uint64_t streams_open, aborted;
 };
 

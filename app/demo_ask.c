@@ -254,9 +254,8 @@ static int read_messages(struct ask *a, struct json_object *messages, struct err
 	return 0;
 }
 
-int ask_read(struct ask *a, struct json_object *body, struct err *err)
+static int read_common(struct ask *a, struct json_object *body, struct err *err)
 {
-	struct json_object *messages = json_get_array(body, "messages");
 	const char *model = json_get_str(body, "model");
 
 	*a = (struct ask){.stream = json_get_bool(body, "stream", false)};
@@ -267,9 +266,58 @@ int ask_read(struct ask *a, struct json_object *body, struct err *err)
 	if (!model || !*model)
 		return err_set(err, ERR_MISSING_PARAMETER, "model", "You must provide a model parameter.");
 	a->model = copy(model);
-	if (read_messages(a, messages, err) || read_numbers(a, body, err) || read_kind(a, body, messages, err))
+	return read_numbers(a, body, err);
+}
+
+int ask_read(struct ask *a, struct json_object *body, struct err *err)
+{
+	struct json_object *messages = json_get_array(body, "messages");
+
+	if (read_common(a, body, err) || read_messages(a, messages, err) || read_kind(a, body, messages, err))
 		return -1;
 	return 0;
+}
+
+/* The prompts as what users said: a string is one, and so is an array of token numbers; any other array is several. */
+static struct json_object *prompts_as_messages(struct json_object *prompt)
+{
+	struct json_object *messages = json_object_new_array(), *message, *one;
+	bool several = json_object_is_type(prompt, json_type_array) &&
+		       !json_object_is_type(json_object_array_get_idx(prompt, 0), json_type_int);
+	size_t i, n = several ? json_object_array_length(prompt) : 1;
+	struct buf text = BUF_INIT(DEMO_MAX_BYTES);
+
+	for (i = 0; i < n; i++) {
+		one = several ? json_object_array_get_idx(prompt, i) : prompt;
+		buf_reset(&text);
+		if (json_object_is_type(one, json_type_string))
+			add_part(&text, one);
+		else if (one)
+			json_print(&text, one);
+		message = json_object_new_object();
+		json_set_str(message, "role", "user");
+		json_set_str(message, "content", text.len ? text.data : "");
+		json_object_array_add(messages, message);
+	}
+	buf_release(&text);
+	return messages;
+}
+
+int ask_read_legacy(struct ask *a, struct json_object *body, struct err *err)
+{
+	struct json_object *messages = prompts_as_messages(json_get(body, "prompt"));
+	int failed = read_common(a, body, err) || read_messages(a, messages, err);
+
+	a->legacy = true;
+	if (!failed) {
+		a->say = opening(messages, a->seed);
+		a->choices *= (int)json_object_array_length(messages);
+	}
+	json_object_put(messages);
+	if (!failed && a->choices > ASK_MAX_CHOICES)
+		failed = err_set(err, ERR_INVALID_VALUE, "prompt", "Too many prompts: at most %d answers are made.",
+			ASK_MAX_CHOICES);
+	return failed ? -1 : 0;
 }
 
 void ask_release(struct ask *a)

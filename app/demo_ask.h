@@ -1,5 +1,5 @@
 /*
- * demo_ask — a chat request as the demo understands it: how many choices of which kind, and what they begin with.
+ * demo_ask — a request as the demo understands it: how many choices of which kind, and what they begin with.
  */
 #ifndef PAVISE_DEMO_ASK_H
 #define PAVISE_DEMO_ASK_H
@@ -18,6 +18,7 @@ struct ask {
 	char *tool;  /* the function to call; NULL = answer in text */
 	char *say;   /* the opening of the prose, or the whole script (the arguments, the structured answer) */
 	bool script;
+	bool legacy; /* a text completion: of a prompt, answered without a message around it */
 	bool stream, include_usage;
 	int choices;
 	int64_t max_tokens; /* of each choice; 0 = no limit */
@@ -27,6 +28,8 @@ struct ask {
 
 /* 0, or -1 with *err filled; *a is to be released in either case. */
 int ask_read(struct ask *a, struct json_object *body, struct err *err);
+/* The same for /v1/completions. */
+int ask_read_legacy(struct ask *a, struct json_object *body, struct err *err);
 void ask_release(struct ask *a);
 
 #endif

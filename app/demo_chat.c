@@ -77,13 +77,15 @@ static void add_piece(struct buf *b, const struct chat *c, const struct piece *p
 		buf_add(b, piece->text, piece->len);
 }
 
-/* {"id":…, up to the choices; `object` is "chat.completion" or that with ".chunk". */
-static void add_head(struct buf *b, const struct chat *c, const char *object)
+/* {"id":…, up to the choices. */
+static void add_head(struct buf *b, const struct chat *c, bool chunk)
 {
+	const char *prefix = c->ask.legacy ? "cmpl" : "chatcmpl";
+	const char *object = c->ask.legacy ? "text_completion" : chunk ? "chat.completion.chunk" : "chat.completion";
 	char id[2 * sizeof(c->id) + 1];
 
 	hash_hex(c->id, sizeof(c->id), id);
-	buf_printf(b, "{\"id\":\"chatcmpl-%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", id, object,
+	buf_printf(b, "{\"id\":\"%s-%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", prefix, id, object,
 		(long long)c->created);
 	json_print_string(b, c->ask.model, strlen(c->ask.model));
 	buf_adds(b, ",\"service_tier\":\"default\",\"system_fingerprint\":\"fp_de30de30de\",\"choices\":[");
@@ -115,8 +117,9 @@ static void add_call(struct buf *b, const struct chat *c, int choice)
 
 static void note_end(const struct chat *c, const char *how)
 {
-	demo_note(c->held.demo, "demo-llm: /v1/chat/completions: %s %s after %lld tokens\n",
-		c->ask.stream ? "stream" : "answer", how, (long long)c->choices[0].pieces);
+	demo_note(c->held.demo, "demo-llm: %s: %s %s after %lld tokens\n",
+		c->ask.legacy ? "/v1/completions" : "/v1/chat/completions", c->ask.stream ? "stream" : "answer", how,
+		(long long)c->choices[0].pieces);
 }
 
 /* --die-after: no goodbye. */
@@ -135,7 +138,21 @@ static bool dies_now(const struct chat *c)
 
 /* ── JSON ────────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static void add_message(struct buf *b, struct chat *c, int index)
+static void add_message(struct buf *b, const struct chat *c, int index, const struct buf *text)
+{
+	buf_adds(b, "\"message\":{\"role\":\"assistant\",\"content\":");
+	if (c->ask.tool) {
+		buf_adds(b, "null,\"tool_calls\":[{");
+		add_call(b, c, index);
+		json_print_string(b, text->data, text->len);
+		buf_adds(b, "}}]");
+	} else {
+		json_print_string(b, text->data, text->len);
+	}
+	buf_adds(b, ",\"refusal\":null}");
+}
+
+static void add_choice(struct buf *b, struct chat *c, int index)
 {
 	struct choice *choice = &c->choices[index];
 	struct buf text = BUF_INIT(DEMO_MAX_BYTES);
@@ -143,16 +160,14 @@ static void add_message(struct buf *b, struct chat *c, int index)
 
 	while (choice_next(c, choice, &piece))
 		add_piece(&text, c, &piece);
-	buf_printf(b, "{\"index\":%d,\"message\":{\"role\":\"assistant\",\"content\":", index);
-	if (c->ask.tool) {
-		buf_adds(b, "null,\"tool_calls\":[{");
-		add_call(b, c, index);
+	buf_printf(b, "{\"index\":%d,", index);
+	if (c->ask.legacy) {
+		buf_adds(b, "\"text\":");
 		json_print_string(b, text.data, text.len);
-		buf_adds(b, "}}]");
 	} else {
-		json_print_string(b, text.data, text.len);
+		add_message(b, c, index, &text);
 	}
-	buf_printf(b, ",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"%s\"}", finish_reason(c, choice));
+	buf_printf(b, ",\"logprobs\":null,\"finish_reason\":\"%s\"}", finish_reason(c, choice));
 	buf_release(&text);
 }
 
@@ -163,10 +178,10 @@ static void json_fire(struct held *held)
 	struct buf body = BUF_INIT(DEMO_MAX_BYTES);
 	int i;
 
-	add_head(&body, c, "chat.completion");
+	add_head(&body, c, false);
 	for (i = 0; i < c->ask.choices; i++) {
 		buf_adds(&body, i ? "," : "");
-		add_message(&body, c, i);
+		add_choice(&body, c, i);
 	}
 	buf_adds(&body, "],");
 	add_usage(&body, c);
@@ -223,7 +238,7 @@ static void event_begin(const struct chat *c)
 {
 	buf_reset(&event);
 	buf_adds(&event, "data: ");
-	add_head(&event, c, "chat.completion.chunk");
+	add_head(&event, c, true);
 }
 
 static struct bufferevent *bev_of(const struct chat *c)
@@ -275,7 +290,7 @@ static void event_send(const struct chat *c, void (*sent)(struct evhttp_connecti
 static void delta_begin(const struct chat *c, int choice)
 {
 	event_begin(c);
-	buf_printf(&event, "{\"index\":%d,\"delta\":", choice);
+	buf_printf(&event, "{\"index\":%d,\"%s\":", choice, c->ask.legacy ? "text" : "delta");
 }
 
 static void delta_send(const struct chat *c, const char *reason, void (*sent)(struct evhttp_connection *, void *))
@@ -309,16 +324,18 @@ static void send_piece(const struct chat *c, int choice, const struct piece *pie
 	buf_reset(&text);
 	add_piece(&text, c, piece);
 	delta_begin(c, choice);
-	buf_adds(&event, c->ask.tool ? "{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":" : "{\"content\":");
+	buf_adds(&event, c->ask.legacy ? ""
+			 : c->ask.tool ? "{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":"
+				       : "{\"content\":");
 	json_print_string(&event, text.data, text.len);
-	buf_adds(&event, c->ask.tool ? "}}]}" : "}");
+	buf_adds(&event, c->ask.legacy ? "" : c->ask.tool ? "}}]}" : "}");
 	delta_send(c, NULL, dies_now(c) ? hang_up : NULL);
 }
 
 static void send_finish(const struct chat *c, int choice)
 {
 	delta_begin(c, choice);
-	buf_adds(&event, "{}");
+	buf_adds(&event, c->ask.legacy ? "\"\"" : "{}");
 	delta_send(c, finish_reason(c, &c->choices[choice]), NULL);
 }
 
@@ -330,7 +347,7 @@ static void stream_begin(struct chat *c)
 	reply_headers(c->held.req, "text/event-stream; charset=utf-8");
 	evhttp_add_header(evhttp_request_get_output_headers(c->held.req), "Cache-Control", "no-cache");
 	evhttp_send_reply_start(c->held.req, 200, NULL);
-	for (i = 0; i < c->ask.choices; i++)
+	for (i = 0; i < c->ask.choices && !c->ask.legacy; i++)
 		send_role(c, i);
 }
 
@@ -402,7 +419,7 @@ static void stream_fire(struct held *held)
 	hold_until(held, due_us);
 }
 
-/* ── The endpoint ───────────────────────────────────────────────────────────────────────────────────────────────── */
+/* ── The endpoints ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static struct chat *chat_new(const struct ask *ask, const struct demo_pace *pace)
 {
@@ -424,13 +441,14 @@ static struct chat *chat_new(const struct ask *ask, const struct demo_pace *pace
 	return c;
 }
 
-void chat_answer(struct demo *demo, struct evhttp_request *req, const struct demo_pace *pace, struct json_object *body)
+static void answer(struct demo *demo, struct evhttp_request *req, const struct demo_pace *pace,
+	struct json_object *body, int (*read)(struct ask *, struct json_object *, struct err *))
 {
 	struct ask ask;
 	struct chat *c;
 	struct err err;
 
-	if (ask_read(&ask, body, &err)) {
+	if (read(&ask, body, &err)) {
 		ask_release(&ask);
 		reply_err(req, &err);
 		return;
@@ -443,4 +461,15 @@ void chat_answer(struct demo *demo, struct evhttp_request *req, const struct dem
 	hold_begin(&c->held, demo, req, pace->first_ms);
 	if (!ask.stream)
 		json_begin(c);
+}
+
+void chat_answer(struct demo *demo, struct evhttp_request *req, const struct demo_pace *pace, struct json_object *body)
+{
+	answer(demo, req, pace, body, ask_read);
+}
+
+void legacy_answer(
+	struct demo *demo, struct evhttp_request *req, const struct demo_pace *pace, struct json_object *body)
+{
+	answer(demo, req, pace, body, ask_read_legacy);
 }

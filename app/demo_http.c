@@ -206,6 +206,11 @@ static void serve_chat(struct demo *demo, struct evhttp_request *req)
 	serve_post(demo, req, &demo->stats.chat, chat_answer);
 }
 
+static void serve_legacy(struct demo *demo, struct evhttp_request *req)
+{
+	serve_post(demo, req, &demo->stats.chat, legacy_answer);
+}
+
 static void serve_embeddings(struct demo *demo, struct evhttp_request *req)
 {
 	serve_post(demo, req, &demo->stats.embeddings, embed_answer);
@@ -283,6 +288,7 @@ static const struct route {
 	void (*serve)(struct demo *, struct evhttp_request *);
 } routes[] = {
 	{"/v1/chat/completions", EVHTTP_REQ_POST, "POST", true, serve_chat},
+	{"/v1/completions", EVHTTP_REQ_POST, "POST", true, serve_legacy},
 	{"/v1/embeddings", EVHTTP_REQ_POST, "POST", true, serve_embeddings},
 	{"/v1/models", EVHTTP_REQ_GET, "GET", true, serve_models},
 	{"/v1/models/", EVHTTP_REQ_GET, "GET", true, serve_model},
