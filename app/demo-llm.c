@@ -133,7 +133,8 @@ static void help(void)
 
 	puts("Usage: demo-llm [OPTION]…\n\n"
 	     "A pretend provider that speaks OpenAI's API: chat completions (JSON, streams, tools, structured\n"
-	     "answers), text completions, embeddings and models under /v1, and /healthz and /stats. It answers any model's name.\n");
+	     "answers), text completions, embeddings and models under /v1, and /healthz and /stats. It answers\n"
+	     "any model's name.\n");
 	for (i = 0; i < OPTIONS; i++) {
 		snprintf(
 			name, sizeof(name), "--%s %s", options[i].name, options[i].argument ? options[i].argument : "");

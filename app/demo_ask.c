@@ -282,7 +282,7 @@ int ask_read(struct ask *a, struct json_object *body, struct err *err)
 static struct json_object *prompts_as_messages(struct json_object *prompt)
 {
 	struct json_object *messages = json_object_new_array(), *message, *one;
-	bool several = json_object_is_type(prompt, json_type_array) &&
+	bool several = json_object_is_type(prompt, json_type_array) && json_object_array_length(prompt) &&
 		       !json_object_is_type(json_object_array_get_idx(prompt, 0), json_type_int);
 	size_t i, n = several ? json_object_array_length(prompt) : 1;
 	struct buf text = BUF_INIT(DEMO_MAX_BYTES);

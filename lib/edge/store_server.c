@@ -252,48 +252,60 @@ short store_server_events(const struct store_server *v)
 	return (short)(POLLIN | (v->connecting || v->sent < v->out.len ? POLLOUT : 0));
 }
 
-/* "VA <size> …\r\n<data>\r\n". False: not all of it is here yet. */
-static bool take_value(struct store_server *v, struct store_item *item, const char *line, size_t after)
-{
-	size_t size = strtoul(line + 3, NULL, 10);
+enum taken { TAKEN, NOT_YET, NONSENSE };
 
-	if (size > MESSAGE_MAX || v->in.len < after + size + 2)
-		return false;
+/* "VA <size> …\r\n<data>\r\n" */
+static enum taken take_value(struct store_server *v, struct store_item *item, const char *line, size_t after)
+{
+	char *end;
+	size_t size = strtoul(line + 3, &end, 10);
+
+	if (end == line + 3 || line[3] < '0' || line[3] > '9' || size > MESSAGE_MAX || item->op == STORE_SET ||
+		item->op == STORE_DELETE)
+		return NONSENSE;
+	if (v->in.len < after + size + 2)
+		return NOT_YET;
+	if (memcmp(v->in.data + after + size, "\r\n", 2) != 0)
+		return NONSENSE;
 	item->result = STORE_OK;
 	item->value_len = size;
 	v->queue[v->answered].value_at = after;
-	if (item->op == STORE_INCR || item->op == STORE_DECR)
+	if (item->op != STORE_GET)
 		item->number = strtoull(v->in.data + after, NULL, 10);
 	v->parsed = after + size + 2;
-	return true;
+	return TAKEN;
 }
 
-/* One answer. False: not all of it is here yet. */
-static bool take_answer(struct store_server *v)
+/* One answer. */
+static enum taken take_answer(struct store_server *v)
 {
 	struct store_item *item = v->queue[v->answered].item;
 	const char *line = v->in.data + v->parsed, *end = memchr(line, '\n', v->in.len - v->parsed);
+	bool wants_value = item->op != STORE_SET && item->op != STORE_DELETE;
+	enum taken taken = TAKEN;
 
 	if (!end)
-		return false;
+		return NOT_YET;
 	if (strncmp(line, "VA ", 3) == 0) {
-		if (!take_value(v, item, line, (size_t)(end + 1 - v->in.data)))
-			return false;
+		taken = take_value(v, item, line, (size_t)(end + 1 - v->in.data));
 	} else {
-		if (strncmp(line, "HD", 2) == 0 || strncmp(line, "OK", 2) == 0)
+		if (strncmp(line, "HD", 2) == 0 && !wants_value)
 			item->result = STORE_OK;
 		else if (strncmp(line, "EN", 2) == 0 || strncmp(line, "NF", 2) == 0)
 			item->result = STORE_MISS;
-		else
+		else if (strncmp(line, "NS", 2) == 0 || strncmp(line, "SERVER_ERROR", 12) == 0)
 			item->result = STORE_FAIL;
+		else
+			return NONSENSE;
 		v->parsed = (size_t)(end + 1 - v->in.data);
 	}
-	v->answered++;
-	return true;
+	v->answered += taken == TAKEN;
+	return taken;
 }
 
 static void read_some(struct store_server *v)
 {
+	enum taken taken = NOT_YET;
 	char *to;
 	ssize_t n;
 
@@ -310,8 +322,12 @@ static void read_some(struct store_server *v)
 		return;
 	}
 	v->in.len += (size_t)n;
-	while (v->answered < v->queued && take_answer(v))
+	while (v->answered < v->queued && (taken = take_answer(v)) == TAKEN)
 		;
+	if (taken == NONSENSE) {
+		store_server_failed(v, "does not speak memcached's meta protocol");
+		return;
+	}
 	if (v->answered == v->queued) {
 		v->pending = false;
 		v->fresh = false;

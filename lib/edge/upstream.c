@@ -220,8 +220,7 @@ static enum upstream_end end_of(CURLcode code)
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_COULDNT_RESOLVE_PROXY:
 	case CURLE_COULDNT_CONNECT:
-	case CURLE_URL_MALFORMAT:
-	case CURLE_UNSUPPORTED_PROTOCOL: return UPSTREAM_UNREACHABLE;
+	case CURLE_URL_MALFORMAT: return UPSTREAM_UNREACHABLE;
 	case CURLE_SSL_CONNECT_ERROR:
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CERTPROBLEM:
@@ -250,6 +249,8 @@ static enum upstream_end drive(struct running *r, char *error)
 	while ((message = curl_multi_info_read(multi, &left)))
 		if (message->msg == CURLMSG_DONE) {
 			end = end_of(message->data.result);
+			if (end == UPSTREAM_DONE && !r->head_done) /* the connection ended within the head */
+				end = UPSTREAM_BROKEN;
 			if (end != UPSTREAM_DONE && !*error)
 				snprintf(error, CURL_ERROR_SIZE, "%s", curl_easy_strerror(message->data.result));
 		}

@@ -170,6 +170,18 @@ bool cache_decode(struct cache_entry *e, const char *bytes, size_t len, const ui
 	       e->json[0] == '{';
 }
 
+/* Less what is made anew for each answer. */
+static void print_lasting(struct buf *out, struct json_object *completion)
+{
+	struct json_object *lasting = json_object_new_object();
+
+	json_each_member (completion, m)
+		if (strcmp(m.name, "id") != 0 && strcmp(m.name, "created") != 0)
+			json_set(lasting, m.name, json_object_get(m.value));
+	json_print(out, lasting);
+	json_object_put(lasting);
+}
+
 struct store_item cache_set_item(const struct txn *t, const char *key, const struct buf *bytes)
 {
 	int64_t ttl_s = t->model->cache.ttl / 1000000;
@@ -197,9 +209,7 @@ bool cache_put(struct txn *t, struct json_object *completion, const char *script
 		.script_len = script_len};
 	struct store_item item = {.result = STORE_FAIL};
 
-	json_unset(completion, "id");
-	json_unset(completion, "created");
-	json_print(&json, completion);
+	print_lasting(&json, completion);
 	e.json = json.data;
 	e.json_len = json.len;
 	if (!json.overflow)

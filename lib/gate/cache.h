@@ -38,7 +38,7 @@ void cache_encode(struct buf *out, const struct cache_entry *e, const uint8_t ha
  */
 bool cache_decode(struct cache_entry *e, const char *bytes, size_t len, const uint8_t hash[32]);
 
-/* Remembers a whole answer under t->cache_key. False if it could not be. The completion loses its id and created. */
+/* Remembers a whole answer under t->cache_key. False if it could not be. */
 bool cache_put(struct txn *t, struct json_object *completion, const char *script, size_t script_len);
 
 #endif

@@ -474,7 +474,7 @@ void config_warn(const struct config *c)
 bool config_changed(struct config_watch *watch)
 {
 	uint64_t now = config_fingerprint(watch->files);
-	bool settled = now == watch->last;
+	bool settled = now == watch->last || config_quiet(watch->files);
 
 	watch->last = now;
 	return settled && now != watch->fingerprint;

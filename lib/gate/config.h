@@ -128,7 +128,7 @@ void config_warn(const struct config *c);
 
 /*
  * Whether one of the files is no longer what the last attempt saw, good or bad, and has been left alone since the last
- * look (so that a file that is being written is not read in the middle).
+ * look, or for a second (so that a file that is being written is not read in the middle).
  */
 bool config_changed(struct config_watch *watch);
 

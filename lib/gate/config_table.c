@@ -2,15 +2,11 @@
 #include "gate/config_table.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-enum { FILE_MAX = 16 << 20, TEXT_MAX = 64 * 1024 };
 
 bool config_fail(struct config_reader *r, const char *path, const char *fmt, ...)
 {
@@ -27,7 +23,7 @@ bool config_fail(struct config_reader *r, const char *path, const char *fmt, ...
 /* The first 60 bytes of what stands there, for the message. A secret is not shown. */
 static const char *found(struct config_reader *r, struct json_object *v)
 {
-	struct buf text = BUF_INIT(TEXT_MAX);
+	struct buf text = BUF_INIT(CONFIG_TEXT);
 	const char *shown;
 
 	if (!v)
@@ -38,10 +34,7 @@ static const char *found(struct config_reader *r, struct json_object *v)
 	return shown;
 }
 
-static bool expected(struct config_reader *r, struct json_object *v, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static bool expected(struct config_reader *r, struct json_object *v, const char *fmt, ...)
+bool config_expected(struct config_reader *r, struct json_object *v, const char *fmt, ...)
 {
 	char what[CONFIG_MESSAGE / 4];
 	va_list ap;
@@ -52,139 +45,7 @@ static bool expected(struct config_reader *r, struct json_object *v, const char 
 	return config_fail(r, r->path, "found %s, expected %s", found(r, v), what);
 }
 
-/* ---- files ---- */
-
-static void mix(uint64_t *fingerprint, uint64_t value)
-{
-	*fingerprint = (*fingerprint ^ value) * 0x9e3779b97f4a7c15u;
-	*fingerprint ^= *fingerprint >> 29;
-}
-
-static void mix_file(uint64_t *fingerprint, const char *file)
-{
-	struct stat st = {0};
-
-	if (stat(file, &st) != 0)
-		st = (struct stat){0};
-	mix(fingerprint, st.st_dev);
-	mix(fingerprint, st.st_ino);
-	mix(fingerprint, (uint64_t)st.st_size);
-	mix(fingerprint, (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec);
-	mix(fingerprint, st.st_mode);
-}
-
-uint64_t config_fingerprint(const char *const *files)
-{
-	uint64_t fingerprint = 0;
-
-	for (; *files; files++)
-		mix_file(&fingerprint, *files);
-	return fingerprint;
-}
-
-static char *read_file(struct config_reader *r, const char *file, size_t max, const char **why)
-{
-	struct buf text = BUF_INIT(max);
-	char *to = NULL, *copy;
-	ssize_t n = -1;
-	int fd;
-
-	if (r->file_count < sizeof(r->files) / sizeof(r->files[0])) {
-		r->files[r->file_count++] = arena_strdup(r->arena, file);
-		mix_file(&r->fingerprint, file);
-	}
-	fd = open(file, O_RDONLY | O_CLOEXEC);
-	while (fd >= 0 && (to = buf_reserve(&text, 4096)) && (n = read(fd, to, 4096)) > 0)
-		text.len += (size_t)n;
-	*why = fd < 0 || n < 0 ? strerror(errno) : to ? NULL : "it is too large";
-	if (fd >= 0)
-		close(fd);
-	copy = *why ? NULL : arena_strndup(r->arena, text.data ? text.data : "", text.len);
-	if (copy && strlen(copy) != text.len) {
-		*why = "it contains a NUL byte";
-		copy = NULL;
-	}
-	buf_release(&text);
-	return copy;
-}
-
-struct json_object *config_parse_file(struct config_reader *r, const char *file)
-{
-	struct json_object *object;
-	struct err err;
-	const char *why;
-	char *text;
-
-	r->file = arena_strdup(r->arena, file);
-	text = read_file(r, file, FILE_MAX, &why);
-	if (!text) {
-		config_fail(r, "", "cannot be read: %s", why);
-		return NULL;
-	}
-	object = json_parse_with_comments(text, strlen(text), &err);
-	if (!object) {
-		config_fail(r, err.param, "%s", err.message);
-		return NULL;
-	}
-	arena_defer(r->arena, json_release, object);
-	if (!json_object_is_type(object, json_type_object)) {
-		config_fail(r, "", "found %s, expected an object", json_type_word(object));
-		return NULL;
-	}
-	return object;
-}
-
-/* ---- environment: ${NAME} and ${NAME:-default} ---- */
-
-/* One variable at s (behind "${"). Returns what follows it, or NULL if it is malformed. */
-static const char *expand_one(struct config_reader *r, const char *s, struct buf *out, const char **unset)
-{
-	const char *end = strchr(s, '}'), *value;
-	size_t name_len = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
-	char *name;
-
-	if (!end || name_len == 0 || (s + name_len != end && strncmp(s + name_len, ":-", 2) != 0))
-		return NULL;
-	name = arena_strndup(r->arena, s, name_len);
-	value = getenv(name);
-	if (value && *value) {
-		buf_adds(out, value);
-		r->from_environment = true;
-	} else if (s + name_len != end) { /* as in a shell: :- also stands for an empty value */
-		buf_add(out, s + name_len + 2, (size_t)(end - s) - name_len - 2);
-	} else {
-		*unset = name;
-	}
-	return end + 1;
-}
-
-/* NULL with the message set, or with *unset naming the variable that is not set. */
-static const char *expand(struct config_reader *r, struct json_object *v, bool *expanded, const char **unset)
-{
-	const char *s = json_object_get_string(v), *next, *result;
-	struct buf out = BUF_INIT(TEXT_MAX);
-
-	*unset = NULL;
-	*expanded = r->from_environment = false;
-	if (strlen(s) != (size_t)json_object_get_string_len(v)) {
-		expected(r, v, "a string without NUL");
-		return NULL;
-	}
-	while ((next = strstr(s, "${"))) {
-		*expanded = true;
-		buf_add(&out, s, (size_t)(next - s));
-		s = expand_one(r, next + 2, &out, unset);
-		if (!s) {
-			buf_release(&out);
-			expected(r, v, "${NAME} or ${NAME:-default}");
-			return NULL;
-		}
-	}
-	buf_adds(&out, s);
-	result = *unset ? NULL : arena_strdup(r->arena, out.data ? out.data : "");
-	buf_release(&out);
-	return result;
-}
+/* ---- scalars ---- */
 
 /* A string with its variables, or NULL with the message set. */
 static const char *text_of(struct config_reader *r, struct json_object *v, const char *what, bool *expanded)
@@ -192,17 +53,15 @@ static const char *text_of(struct config_reader *r, struct json_object *v, const
 	const char *unset, *text;
 
 	if (!json_object_is_type(v, json_type_string)) {
-		expected(r, v, "%s", what);
+		config_expected(r, v, "%s", what);
 		return NULL;
 	}
-	text = expand(r, v, expanded, &unset);
+	text = config_expand(r, v, expanded, &unset);
 	if (!text && unset)
 		config_fail(r, r->path, "found %s, but the environment variable %s is not set (expected %s)",
 			found(r, v), unset, what);
 	return text;
 }
-
-/* ---- scalars ---- */
 
 static bool in_range(const struct config_field *f, int64_t n)
 {
@@ -224,12 +83,12 @@ static bool read_int(struct config_reader *r, const struct config_field *f, stru
 			return false;
 		*to = strtoll(text, &end, 10);
 		if (!expanded || !*text || *end || errno)
-			return expected(r, v, "an integer");
+			return config_expected(r, v, "an integer");
 	} else {
-		return expected(r, v, "an integer");
+		return config_expected(r, v, "an integer");
 	}
 	if (!in_range(f, *to))
-		return expected(r, v, "an integer from %lld to %lld", (long long)f->min, (long long)f->max);
+		return config_expected(r, v, "an integer from %lld to %lld", (long long)f->min, (long long)f->max);
 	return true;
 }
 
@@ -282,9 +141,9 @@ static bool read_bytes(struct config_reader *r, const struct config_field *f, st
 		*to = bytes_of(text);
 	}
 	if (*to < 0)
-		return expected(r, v, "%s", what);
+		return config_expected(r, v, "%s", what);
 	if (!in_range(f, *to))
-		return expected(r, v, "from %lld to %lld bytes", (long long)f->min, (long long)f->max);
+		return config_expected(r, v, "from %lld to %lld bytes", (long long)f->min, (long long)f->max);
 	return true;
 }
 
@@ -298,9 +157,10 @@ static bool read_duration(struct config_reader *r, const struct config_field *f,
 		return false;
 	*to = config_duration(text);
 	if (*to < 0)
-		return expected(r, v, "%s", what);
+		return config_expected(r, v, "%s", what);
 	if (!in_range(f, *to))
-		return expected(r, v, "a duration from %.15gs to %.15gs", (double)f->min / 1e6, (double)f->max / 1e6);
+		return config_expected(
+			r, v, "a duration from %.15gs to %.15gs", (double)f->min / 1e6, (double)f->max / 1e6);
 	return true;
 }
 
@@ -332,7 +192,7 @@ static bool read_price(struct config_reader *r, struct json_object *v, int64_t *
 	for (; decimals < 6; decimals++)
 		n = decimals < 0 ? n : n * 10;
 	*to = n;
-	return (ok && *text) || expected(r, v, "%s", what);
+	return (ok && *text) || config_expected(r, v, "%s", what);
 }
 
 static bool read_word(struct config_reader *r, const struct config_field *f, struct json_object *v, int *to)
@@ -353,13 +213,13 @@ static bool read_word(struct config_reader *r, const struct config_field *f, str
 			*to = i;
 			return true;
 		}
-	return expected(r, v, "one of %s", list);
+	return config_expected(r, v, "one of %s", list);
 }
 
 static bool read_bool(struct config_reader *r, struct json_object *v, bool *to)
 {
 	if (!json_object_is_type(v, json_type_boolean))
-		return expected(r, v, "true or false");
+		return config_expected(r, v, "true or false");
 	*to = json_object_get_boolean(v);
 	return true;
 }
@@ -379,7 +239,7 @@ static bool read_secret_file(struct config_reader *r, struct json_object *v, str
 		return config_fail(r, r->path,
 			"the secret in %s can be read by every user of this machine (mode %03o): expected 600 or 640",
 			name, st.st_mode & 0777);
-	text = read_file(r, name, TEXT_MAX, &why);
+	text = config_read_text(r, name, CONFIG_TEXT, &why);
 	if (!text)
 		return config_fail(r, r->path, "the secret in %s cannot be read: %s", name, why);
 	text[strcspn(text, "\r\n")] = '\0';
@@ -399,7 +259,7 @@ static bool read_secret(struct config_reader *r, struct json_object *v, struct c
 	if (!json_object_is_type(v, json_type_string))
 		return config_fail(
 			r, r->path, "found %s, expected a string or {\"file\": \"path\"}", json_type_word(v));
-	to->value = expand(r, v, &expanded, &unset);
+	to->value = config_expand(r, v, &expanded, &unset);
 	to->unset = unset;
 	if (!to->value && !unset) /* what stands there is not shown: half of it may be the secret */
 		return config_fail(r, r->path, "expected \"${NAME}\", \"${NAME:-default}\" or {\"file\": \"path\"}");
@@ -436,7 +296,7 @@ static bool read_strings(struct config_reader *r, const struct config_field *f, 
 	bool expanded;
 
 	if (!json_object_is_type(v, json_type_array) && !json_object_is_type(v, json_type_string))
-		return expected(r, v, "a string or an array of strings");
+		return config_expected(r, v, "a string or an array of strings");
 	if (!in_range(f, (int64_t)n))
 		return config_fail(
 			r, r->path, "found %zu values, expected %lld to %lld", n, (long long)f->min, (long long)f->max);
@@ -472,7 +332,7 @@ bool config_read_map(
 	size_t cut;
 
 	if (!json_object_is_type(v, json_type_object))
-		return expected(r, v, "an object: name → settings");
+		return config_expected(r, v, "an object: name → settings");
 	if (!items_alloc(r, f, (size_t)json_object_object_length(v), to))
 		return false;
 	item = to->items;
@@ -493,7 +353,7 @@ static bool read_list(
 	size_t i, cut;
 
 	if (!json_object_is_type(v, json_type_array))
-		return expected(r, v, "an array");
+		return config_expected(r, v, "an array");
 	if (!items_alloc(r, f, json_object_array_length(v), to))
 		return false;
 	for (i = 0; i < to->count; i++) {
@@ -572,7 +432,7 @@ bool config_read(struct config_reader *r, const struct config_table *t, struct j
 	size_t i, cut;
 
 	if (!json_object_is_type(object, json_type_object))
-		return expected(r, object, "an object");
+		return config_expected(r, object, "an object");
 	json_each_member (object, m)
 		if (!known(t, m.name))
 			return unknown_name(r, t, m.name);

@@ -57,7 +57,7 @@ struct config_table {
 		list, sizeof(list) / sizeof((list)[0]), sizeof(struct type) \
 	}
 
-enum { CONFIG_MESSAGE = 1024, CONFIG_PATH = 256 };
+enum { CONFIG_MESSAGE = 1024, CONFIG_PATH = 256, CONFIG_TEXT = 64 * 1024 };
 
 struct config_reader {
 	struct arena *arena; /* what is read lives here */
@@ -84,6 +84,21 @@ bool config_read_map(
 
 /* Changes when one of the files (NULL-terminated) is written, replaced, removed or made. */
 uint64_t config_fingerprint(const char *const *files);
+/* None of them has been written to within the last second. */
+bool config_quiet(const char *const *files);
+
+/* A file's bytes, NUL-terminated, in the arena; NULL with *why, a phrase. Notes the file for whoever watches. */
+char *config_read_text(struct config_reader *r, const char *file, size_t max, const char **why);
+
+/*
+ * A string with its ${NAME}s replaced; *expanded if it had any. NULL with the message set, or with *unset naming the
+ * variable that is not set.
+ */
+const char *config_expand(struct config_reader *r, struct json_object *v, bool *expanded, const char **unset);
+
+/* "found …, expected …" at r->path; returns false. */
+bool config_expected(struct config_reader *r, struct json_object *v, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* For checks of one's own: sets the message (and returns false), at r->path or below it. */
 bool config_fail(struct config_reader *r, const char *path, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -60,10 +60,10 @@ enum verdict relay_whole_answer(struct relay *r)
 		return embed_answer(t, &r->body, completion);
 	answer_facts_read(&t->facts, completion);
 	t->cost_pusd = price_of(t->model, &t->facts);
-	if (t->chat.stream)
-		return play(r, completion);
 	if (structured_check(t, completion) && t->cache == CACHE_MISS && answer_complete(completion))
 		t->stored = cache_put(t, completion, "", 0);
+	if (t->chat.stream)
+		return play(r, completion);
 	return answer_json(t, 200, &r->body);
 }
 

@@ -243,9 +243,13 @@ static int play_script(struct player *p, struct json_object *script)
 /* tool_calls of a message have no index; those of a delta must. */
 static struct json_object *with_indexes(struct json_object *calls)
 {
-	struct json_object *out = json_object_new_array(), *copy;
+	struct json_object *out, *copy;
 	size_t i;
 
+	for (i = 0; i < json_object_array_length(calls); i++)
+		if (!json_object_is_type(json_object_array_get_idx(calls, i), json_type_object))
+			return json_object_get(calls); /* not what tool calls are: as it is */
+	out = json_object_new_array();
 	for (i = 0; i < json_object_array_length(calls); i++) {
 		copy = json_object_new_object();
 		json_set_int(copy, "index", (int64_t)i);
