@@ -104,13 +104,12 @@ static void add_usage(struct buf *b, const struct chat *c)
 		(long long)c->ask.prompt_tokens, (long long)said, (long long)(c->ask.prompt_tokens + said));
 }
 
-/* "id":"call_…","type":"function","function":{"name":…,"arguments": */
+/* "id":"call_…","type":"function","function":{"name":…,"arguments": (the same question is the same call, so that the
+ * answer to a call's result is the same, too) */
 static void add_call(struct buf *b, const struct chat *c, int choice)
 {
-	char id[2 * sizeof(c->id) + 1];
-
-	hash_hex(c->id, sizeof(c->id), id);
-	buf_printf(b, "\"id\":\"call_%.24s%d\",\"type\":\"function\",\"function\":{\"name\":", id, choice);
+	buf_printf(b, "\"id\":\"call_%020llx%04x\",\"type\":\"function\",\"function\":{\"name\":",
+		(unsigned long long)c->ask.seed, (unsigned)choice);
 	json_print_string(b, c->ask.tool, strlen(c->ask.tool));
 	buf_adds(b, ",\"arguments\":");
 }
