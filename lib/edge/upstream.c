@@ -25,7 +25,7 @@ struct running {
 	const struct upstream_call *call;
 	struct upstream_report *report;
 	int64_t started_us, last_byte_us;
-	bool head_done, stopped;
+	bool head_done, stopped, fresh; /* fresh: data since the last on_read */
 };
 
 static CURLM *multi;
@@ -121,6 +121,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *ctx)
 	struct running *r = ctx;
 
 	r->last_byte_us = clock_mono_us();
+	r->fresh = true;
 	if (r->call->on_data(r->call->ctx, bytes, size * count) != 0) {
 		r->stopped = true;
 		return 0;
@@ -237,6 +238,10 @@ static enum upstream_end drive(struct running *r, char *error)
 
 	for (;;) {
 		curl_multi_perform(multi, &active);
+		if (r->fresh) {
+			r->fresh = false;
+			r->stopped |= r->call->on_read(r->call->ctx) != 0;
+		}
 		if (r->stopped)
 			return UPSTREAM_STOPPED;
 		if (!active)

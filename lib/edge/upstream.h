@@ -51,6 +51,7 @@ struct upstream_call {
 	/* Callbacks; anything but 0 ends the call with UPSTREAM_STOPPED. */
 	int (*on_head)(void *ctx, const struct upstream_head *head); /* once, before the first on_data */
 	int (*on_data)(void *ctx, const char *bytes, size_t len);
+	int (*on_read)(void *ctx); /* behind the on_data of one read: time to hand on what came together */
 	int (*on_tick)(void *ctx);
 	/* When on_tick wants to be called next, clock_mono_us(); asked again after every callback. */
 	int64_t (*next_tick_us)(void *ctx);
