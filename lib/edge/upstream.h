@@ -37,7 +37,7 @@ struct upstream_head {
 	int status;
 	char content_type[128];
 	char request_id[160]; /* x-request-id: what the provider's support asks for */
-	char retry_after[64]; /* as sent */
+	char retry_after[64], retry_after_ms[32], should_retry[8]; /* as sent */
 };
 
 struct upstream_call {
@@ -45,7 +45,7 @@ struct upstream_call {
 	const char *const *headers; /* "Name: value", NULL-terminated */
 	const char *body;
 	size_t body_len;
-	const struct upstream_trust *trust;
+	const struct upstream_trust *trust; /* NULL: trust nobody */
 	int64_t connect_us, first_byte_us, between_bytes_us, total_us;
 
 	/* Callbacks; anything but 0 ends the call with UPSTREAM_STOPPED. */

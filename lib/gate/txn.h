@@ -84,8 +84,9 @@ struct txn {
 	struct answer_facts facts;
 	int64_t cost_pusd, saved_pusd; /* -1 = unknown */
 	struct err err;
-	int64_t retry_after_ms; /* 0 = do not say */
-	const char *allow;      /* of a 405: what would have been allowed; else NULL */
+	int64_t retry_after_ms;      /* 0 = do not say */
+	enum err_retry should_retry; /* what the provider says; else the error's kind decides */
+	const char *allow;           /* of a 405: what would have been allowed; else NULL */
 
 	/* the provider */
 	bool called;
