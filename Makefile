@@ -88,11 +88,11 @@ clean:
 	rm -rf $(B)
 
 # ratios, not absolute figures: machines differ (tests/bench/run says what each one means)
-$(B)/bench/floor: $(B)/tests/bench/floor.o $(B)/lib/base/err.o
+$(B)/bench/floor: $(B)/tests/bench/floor.o $(B)/libpavise.a
 	@mkdir -p $(@D)
 	$(CC) $(MODE) $(LINK) -o $@ $^ -lfcgi
 
-$(B)/bench/load: $(patsubst %,$(B)/%.o,tests/bench/load tests/bench/client lib/base/buf lib/base/clock lib/base/err)
+$(B)/bench/load: $(B)/tests/bench/load.o $(B)/tests/bench/client.o $(B)/libpavise.a
 	@mkdir -p $(@D)
 	$(CC) $(MODE) $(LINK) -o $@ $^
 

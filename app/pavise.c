@@ -1,6 +1,7 @@
 /* pavise: arguments → configuration → supervisor, or a single worker. */
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "edge/fcgi.h"
 #include "edge/super.h"
@@ -44,6 +45,7 @@ static void adopt(struct config *fresh)
 	store = worker_store(config, stats);
 	log_init((enum log_level)config->log.level);
 	config_warn(config);
+	heap_seal();
 }
 
 static struct super_limits limits_of(const struct config *c)
@@ -63,9 +65,12 @@ static bool changed(void)
 static bool reload(struct super_limits *limits)
 {
 	char message[CONFIG_MESSAGE];
-	struct config *fresh = config_load(config_path, &watch, message);
+	struct config *fresh;
 
+	heap_unseal();
+	fresh = config_load(config_path, &watch, message);
 	if (!fresh) {
+		heap_seal();
 		log_event(LOG_ERROR, "config_rejected", "%s; the configuration from before stays in force", message);
 		return false;
 	}

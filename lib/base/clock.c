@@ -28,13 +28,18 @@ int64_t clock_real_ms(void)
 
 void clock_text(int64_t real_ms, char out[CLOCK_TEXT])
 {
+	static char second[CLOCK_TEXT]; /* of the last call: most calls are within the same */
+	static time_t last = -1;
 	time_t s = (time_t)(real_ms / 1000);
+	int ms = (int)(real_ms % 1000);
 	struct tm tm;
-	size_t n;
 
-	gmtime_r(&s, &tm);
-	n = strftime(out, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(out + n, CLOCK_TEXT - n, ".%03dZ", (int)(real_ms % 1000));
+	if (s != last) {
+		gmtime_r(&s, &tm);
+		strftime(second, sizeof(second), "%Y-%m-%dT%H:%M:%S", &tm);
+		last = s;
+	}
+	snprintf(out, CLOCK_TEXT, "%.19s.%03dZ", second, ms);
 }
 
 /* Exactly so many digits, and the character behind them unless that is NUL. */

@@ -12,13 +12,18 @@
 /* ── In ──────────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* The text has passed the scan: that json-c does not read it is a bug, here or there. */
+enum { TOKENER_KEEP = 64 * 1024 /* bytes of text */ };
+
 static struct json_object *parse_scanned(const char *text, size_t len)
 {
-	struct json_tokener *tok = json_tokener_new_ex(JSON_MAX_DEPTH + 1); /* the scalar inside is a level, too */
+	static struct json_tokener *tok; /* one for the process: making it costs as much as parsing a kilobyte */
 	struct json_object *value;
 
 	if (!tok)
+		tok = json_tokener_new_ex(JSON_MAX_DEPTH + 1); /* the scalar inside is a level, too */
+	if (!tok)
 		die("out of memory");
+	json_tokener_reset(tok);
 	json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
 	errno = 0;
 	value = json_tokener_parse_ex(tok, text, (int)len);
@@ -27,7 +32,10 @@ static struct json_object *parse_scanned(const char *text, size_t len)
 	if (json_tokener_get_error(tok) != json_tokener_success && errno == ENOMEM)
 		die("out of memory");
 	BUG_ON(json_tokener_get_error(tok) != json_tokener_success);
-	json_tokener_free(tok);
+	if (len > TOKENER_KEEP) { /* it has grown with the longest string */
+		json_tokener_free(tok);
+		tok = NULL;
+	}
 	return value;
 }
 

@@ -45,44 +45,66 @@ static int escape(char out[16], unsigned c)
 	return snprintf(out, 16, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10), 0xdc00 + ((c - 0x10000) & 0x3ff));
 }
 
+/* As much of s as is plain: written as it is. */
+static size_t plain_len(const unsigned char *s, size_t left)
+{
+	size_t n = 0;
+
+	while (n < left && s[n] >= 0x20 && s[n] < 0x7f && s[n] != '"' && s[n] != '\\')
+		n++;
+	return n;
+}
+
 /* Writes s as the inside of a JSON string; returns its length, or -1 if it does not fit. */
 static int quote(char *out, size_t room, const char *text)
 {
 	const unsigned char *s = (const unsigned char *)text;
-	size_t left = strnlen(text, VALUE_MAX), used = 0, step;
+	size_t left = strnlen(text, VALUE_MAX), used = 0, step, n;
+	const char *from;
 	char one[16];
 	unsigned c;
-	int n;
 
-	for (; left; s += step, left -= step) {
-		step = utf8_decode(s, left, &c);
-		n = escape(one, c);
-		if (used + (size_t)n > room)
+	for (; left; s += step, left -= step, used += n) {
+		from = (const char *)s;
+		step = n = plain_len(s, left);
+		if (n == 0) {
+			from = one;
+			step = utf8_decode(s, left, &c);
+			n = (size_t)escape(one, c);
+		}
+		if (used + n > room)
 			return -1;
-		memcpy(out + used, one, (size_t)n);
-		used += (size_t)n;
+		memcpy(out + used, from, n);
 	}
 	return (int)used;
 }
 
+/* ,"name":<open>value<close>, all or nothing. */
 static void add(struct log_line *l, const char *name, const char *open, const char *value, const char *close)
 {
 	char *at = l->text + l->len;
 	size_t room = l->max - l->len > TAIL_ROOM ? l->max - l->len - TAIL_ROOM : 0;
-	int head, body;
+	size_t name_len = strlen(name), open_len = strlen(open), close_len = strlen(close), head = 0;
+	int body;
 
-	head = snprintf(at, room, "%s\"%s\":%s", l->len > 1 ? "," : "", name, open);
-	if (head < 0 || (size_t)head >= room) {
+	if (room < name_len + open_len + close_len + 4) {
 		l->truncated = true;
 		return;
 	}
-	body = quote(at + head, room - (size_t)head, value);
-	if (body < 0 || (size_t)(head + body) + strlen(close) > room) {
+	if (l->len > 1)
+		at[head++] = ',';
+	at[head++] = '"';
+	memcpy(at + head, name, name_len);
+	memcpy(at + head + name_len, "\":", 2);
+	memcpy(at + head + name_len + 2, open, open_len);
+	head += name_len + 2 + open_len;
+	body = quote(at + head, room - head - close_len, value);
+	if (body < 0) {
 		l->truncated = true;
 		return;
 	}
-	memcpy(at + head + body, close, strlen(close));
-	l->len += (size_t)(head + body) + strlen(close);
+	memcpy(at + head + (size_t)body, close, close_len);
+	l->len += head + (size_t)body + close_len;
 }
 
 void log_begin(struct log_line *l, size_t max_bytes, enum log_level level, const char *event)

@@ -33,3 +33,10 @@ void utf8_clean(char *s)
 			*s = '?';
 	}
 }
+
+size_t utf8_cut(const char *s, size_t max)
+{
+	while (max && ((unsigned char)s[max] & 0xc0) == 0x80)
+		max--;
+	return max;
+}

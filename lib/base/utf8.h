@@ -12,4 +12,7 @@ size_t utf8_decode(const unsigned char *s, size_t left, unsigned *c);
 /* Puts a '?' in the place of every byte that is no part of a character. */
 void utf8_clean(char *s);
 
+/* The most bytes of s, up to max of them, that end where a character does. s is well-formed and longer than max. */
+size_t utf8_cut(const char *s, size_t max);
+
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcgiapp.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@ enum { VERSION_1 = 1, TYPE_STDERR = 7, HEADER_BYTES = 8 }; /* FastCGI specificat
 static FCGX_Request request;
 static int devnull = -1;
 static bool open_request;
+static size_t body_read; /* bytes */
 
 int fcgi_init(void)
 {
@@ -34,6 +36,7 @@ void fcgi_stop_accepting(void)
 bool fcgi_accept(void)
 {
 	open_request = FCGX_Accept_r(&request) == 0;
+	body_read = 0;
 	return open_request;
 }
 
@@ -53,6 +56,7 @@ ssize_t fcgi_read(char *to, size_t len)
 
 	if (n == 0 && FCGX_GetError(request.in))
 		return -1;
+	body_read += (size_t)n;
 	return n;
 }
 
@@ -93,10 +97,39 @@ int fcgi_stderr(const char *line, size_t len)
 	return n == (ssize_t)(sizeof(header) + len) ? 0 : -1;
 }
 
-/* libfcgi shuts its side down and reads what is left of the body, so an early answer is not lost in a reset. */
+/* The request has been read to its end: nothing is on its way that a close could turn into a reset. */
+static bool all_read(void)
+{
+	const char *length = fcgi_param("CONTENT_LENGTH");
+	char rest;
+
+	if (body_read < (length ? strtoull(length, NULL, 10) : 0))
+		return false;
+	return FCGX_GetStr(&rest, 1, request.in) == 0 && !FCGX_GetError(request.in);
+}
+
+/*
+ * FCGX_Finish_r() shuts its side down, waits for the web server to close, and closes: right for an answer that comes
+ * early, when the rest of the body must still be taken in, but a third of a hit's time otherwise.
+ */
 void fcgi_finish(void)
 {
-	if (open_request)
-		FCGX_Finish_r(&request);
+	bool close_it;
+	int fd = request.ipcFd;
+
+	if (!open_request)
+		return;
 	open_request = false;
+	if (!all_read()) {
+		FCGX_Finish_r(&request);
+		return;
+	}
+	close_it = !request.keepConnection;
+	close_it |= FCGX_FClose(request.err) != 0;
+	close_it |= FCGX_FClose(request.out) != 0; /* ends the request */
+	FCGX_Free(&request, 0);
+	if (close_it) {
+		close(fd);
+		request.ipcFd = -1;
+	}
 }

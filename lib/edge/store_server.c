@@ -293,7 +293,8 @@ static enum taken take_answer(struct store_server *v)
 			item->result = STORE_OK;
 		else if (strncmp(line, "EN", 2) == 0 || strncmp(line, "NF", 2) == 0)
 			item->result = STORE_MISS;
-		else if (strncmp(line, "NS", 2) == 0 || strncmp(line, "SERVER_ERROR", 12) == 0)
+		else if (strncmp(line, "NS", 2) == 0 || strncmp(line, "SERVER_ERROR", 12) == 0 ||
+			 strncmp(line, "CLIENT_ERROR", 12) == 0)
 			item->result = STORE_FAIL;
 		else
 			return NONSENSE;

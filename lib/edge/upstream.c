@@ -25,7 +25,7 @@ struct running {
 	const struct upstream_call *call;
 	struct upstream_report *report;
 	int64_t started_us, last_byte_us;
-	bool head_done, stopped;
+	bool head_done, stopped, fresh; /* fresh: data since the last on_read */
 };
 
 static CURLM *multi;
@@ -104,6 +104,8 @@ static size_t on_header(char *line, size_t size, size_t count, void *ctx)
 	take_header(line, len, "content-type", head->content_type, sizeof(head->content_type));
 	take_header(line, len, "x-request-id", head->request_id, sizeof(head->request_id));
 	take_header(line, len, "retry-after", head->retry_after, sizeof(head->retry_after));
+	take_header(line, len, "retry-after-ms", head->retry_after_ms, sizeof(head->retry_after_ms));
+	take_header(line, len, "x-should-retry", head->should_retry, sizeof(head->should_retry));
 	if (len > 2 || head->status < 200 || r->head_done) /* not the empty line, an interim response, or trailers */
 		return len;
 	r->head_done = true;
@@ -121,6 +123,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *ctx)
 	struct running *r = ctx;
 
 	r->last_byte_us = clock_mono_us();
+	r->fresh = true;
 	if (r->call->on_data(r->call->ctx, bytes, size * count) != 0) {
 		r->stopped = true;
 		return 0;
@@ -164,8 +167,10 @@ static void set_up(struct running *r, struct curl_slist *headers, char *error)
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
 	curl_easy_setopt(easy, CURLOPT_CAINFO, NULL); /* the shared store instead: a copy each costs 1 MB */
 	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-	curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, use_trust);
-	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, (void *)(size_t)call->trust);
+	if (call->trust) {
+		curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, use_trust);
+		curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, (void *)(size_t)call->trust);
+	}
 }
 
 /* When the next time limit strikes, and which it is. */
@@ -239,6 +244,10 @@ static enum upstream_end drive(struct running *r, char *error)
 
 	for (;;) {
 		curl_multi_perform(multi, &active);
+		if (r->fresh) {
+			r->fresh = false;
+			r->stopped |= r->call->on_read(r->call->ctx) != 0;
+		}
 		if (r->stopped)
 			return UPSTREAM_STOPPED;
 		if (!active)

@@ -37,7 +37,7 @@ struct upstream_head {
 	int status;
 	char content_type[128];
 	char request_id[160]; /* x-request-id: what the provider's support asks for */
-	char retry_after[64]; /* as sent */
+	char retry_after[64], retry_after_ms[32], should_retry[8]; /* as sent */
 };
 
 struct upstream_call {
@@ -45,12 +45,13 @@ struct upstream_call {
 	const char *const *headers; /* "Name: value", NULL-terminated */
 	const char *body;
 	size_t body_len;
-	const struct upstream_trust *trust;
+	const struct upstream_trust *trust; /* NULL: trust nobody */
 	int64_t connect_us, first_byte_us, between_bytes_us, total_us;
 
 	/* Callbacks; anything but 0 ends the call with UPSTREAM_STOPPED. */
 	int (*on_head)(void *ctx, const struct upstream_head *head); /* once, before the first on_data */
 	int (*on_data)(void *ctx, const char *bytes, size_t len);
+	int (*on_read)(void *ctx); /* behind the on_data of one read: time to hand on what came together */
 	int (*on_tick)(void *ctx);
 	/* When on_tick wants to be called next, clock_mono_us(); asked again after every callback. */
 	int64_t (*next_tick_us)(void *ctx);

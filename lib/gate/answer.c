@@ -180,7 +180,7 @@ static void error_body(struct buf *out, const struct err *err)
 
 static void add_retry(struct txn *t, struct buf *head)
 {
-	enum err_retry retry = err_kind(t->err.code)->retry;
+	enum err_retry retry = t->should_retry != RETRY_UNSAID ? t->should_retry : err_kind(t->err.code)->retry;
 
 	if (t->retry_after_ms > 0) {
 		http_head_add(head, "Retry-After", "%lld", (long long)((t->retry_after_ms + 999) / 1000));

@@ -261,9 +261,29 @@ static bool check_memcached(struct config_reader *r, struct config *c)
 	return true;
 }
 
-static bool check_provider(struct config_reader *r, struct provider *p)
+/* The system's certificates are the same for all, and http:// needs none. */
+static bool check_trust(struct config_reader *r, struct config *c, struct provider *p)
 {
-	const char *path = arena_printf(r->arena, "providers.%s", p->name), *host, *why, *slash;
+	bool own = p->ca_file && *p->ca_file;
+	const char *why;
+
+	if (!own && (strncmp(p->base_url, "https:", 6) != 0 || c->system_trust)) {
+		p->trust = c->system_trust;
+		return true;
+	}
+	p->trust = upstream_trust_new(own ? p->ca_file : NULL, &why);
+	if (!p->trust)
+		return config_fail(r, arena_printf(r->arena, "providers.%s.ca_file", p->name), "found \"%s\", but %s",
+			own ? p->ca_file : "the system's", why);
+	arena_defer(r->arena, (void (*)(void *))upstream_trust_free, p->trust);
+	if (!own)
+		c->system_trust = p->trust;
+	return true;
+}
+
+static bool check_provider(struct config_reader *r, struct config *c, struct provider *p)
+{
+	const char *path = arena_printf(r->arena, "providers.%s", p->name), *host, *slash;
 	size_t len = strlen(p->base_url);
 
 	host = strncmp(p->base_url, "http://", 7) == 0    ? p->base_url + 7
@@ -282,12 +302,7 @@ static bool check_provider(struct config_reader *r, struct provider *p)
 		p->ca_file = arena_printf(r->arena, "%.*s/%s", (int)(slash - r->file), r->file, p->ca_file);
 	if (p->api_key.unset)
 		p->off = arena_printf(r->arena, "the environment variable %s is not set", p->api_key.unset);
-	p->trust = upstream_trust_new(p->ca_file && *p->ca_file ? p->ca_file : NULL, &why);
-	if (!p->trust)
-		return config_fail(
-			r, arena_printf(r->arena, "%s.ca_file", path), "found \"%s\", but %s", p->ca_file, why);
-	arena_defer(r->arena, (void (*)(void *))upstream_trust_free, p->trust);
-	return true;
+	return check_trust(r, c, p);
 }
 
 static bool check_model(struct config_reader *r, struct config *c, struct model *m)
@@ -365,7 +380,7 @@ static bool check_all(struct config_reader *r, struct config *c)
 	if (!check_server(r, c) || !check_forward_headers(r, c) || !check_memcached(r, c))
 		return false;
 	for (i = 0; i < c->providers.count; i++)
-		if (!check_provider(r, (struct provider *)c->providers.items + i))
+		if (!check_provider(r, c, (struct provider *)c->providers.items + i))
 			return false;
 	for (i = 0; i < c->models.count; i++)
 		if (!check_model(r, c, (struct model *)c->models.items + i))

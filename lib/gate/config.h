@@ -107,7 +107,8 @@ struct config {
 	struct {
 		int to, level;
 	} log;
-	struct config_items keys; /* struct key, from keys_file */
+	struct config_items keys;            /* struct key, from keys_file */
+	struct upstream_trust *system_trust; /* of the providers without a ca_file; NULL if none is https */
 };
 
 /* The files that the last attempt to load has read or tried to read, as they were then. Owned by whoever declares it.

@@ -45,9 +45,17 @@ bool config_quiet(const char *const *files)
 	struct stat st;
 
 	for (; *files; files++)
-		if (stat(*files, &st) == 0 && (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000 > since)
+		if (stat(*files, &st) != 0 || (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000 > since)
 			return false;
 	return true;
+}
+
+void config_note_file(struct config_reader *r, const char *file)
+{
+	if (r->file_count == sizeof(r->files) / sizeof(r->files[0]))
+		return;
+	r->files[r->file_count++] = arena_strdup(r->arena, file);
+	mix_file(&r->fingerprint, file);
 }
 
 char *config_read_text(struct config_reader *r, const char *file, size_t max, const char **why)
@@ -57,10 +65,7 @@ char *config_read_text(struct config_reader *r, const char *file, size_t max, co
 	ssize_t n = -1;
 	int fd;
 
-	if (r->file_count < sizeof(r->files) / sizeof(r->files[0])) {
-		r->files[r->file_count++] = arena_strdup(r->arena, file);
-		mix_file(&r->fingerprint, file);
-	}
+	config_note_file(r, file);
 	fd = open(file, O_RDONLY | O_CLOEXEC);
 	while (fd >= 0 && (to = buf_reserve(&text, 4096)) && (n = read(fd, to, 4096)) > 0)
 		text.len += (size_t)n;

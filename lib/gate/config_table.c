@@ -1,6 +1,8 @@
 /* Strict: an unknown name, a wrong type, a value out of range are all errors, each with its path. */
 #include "gate/config_table.h"
 
+#include "base/utf8.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,7 +22,9 @@ bool config_fail(struct config_reader *r, const char *path, const char *fmt, ...
 	return false;
 }
 
-/* The first 60 bytes of what stands there, for the message. A secret is not shown. */
+enum { SHOWN = 60 };
+
+/* The first bytes of what stands there, for the message. A secret is not shown. */
 static const char *found(struct config_reader *r, struct json_object *v)
 {
 	struct buf text = BUF_INIT(CONFIG_TEXT);
@@ -29,7 +33,9 @@ static const char *found(struct config_reader *r, struct json_object *v)
 	if (!v)
 		return "null";
 	json_print(&text, v);
-	shown = arena_printf(r->arena, "%.60s%s", text.data ? text.data : "?", text.len > 60 ? "…" : "");
+	if (text.len > SHOWN)
+		text.data[utf8_cut(text.data, SHOWN)] = '\0';
+	shown = arena_printf(r->arena, "%s%s", text.data ? text.data : "?", text.len > SHOWN ? "…" : "");
 	buf_release(&text);
 	return shown;
 }
@@ -235,10 +241,12 @@ static bool read_secret_file(struct config_reader *r, struct json_object *v, str
 		return config_fail(r, r->path, "expected a string or {\"file\": \"path\"}");
 	if (*name != '/' && slash)
 		name = arena_printf(r->arena, "%.*s/%s", (int)(slash - r->file), r->file, name);
-	if (stat(name, &st) == 0 && (st.st_mode & S_IROTH))
+	if (stat(name, &st) == 0 && (st.st_mode & S_IROTH)) {
+		config_note_file(r, name); /* its mode may be mended */
 		return config_fail(r, r->path,
 			"the secret in %s can be read by every user of this machine (mode %03o): expected 600 or 640",
 			name, st.st_mode & 0777);
+	}
 	text = config_read_text(r, name, CONFIG_TEXT, &why);
 	if (!text)
 		return config_fail(r, r->path, "the secret in %s cannot be read: %s", name, why);

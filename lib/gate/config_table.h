@@ -84,10 +84,13 @@ bool config_read_map(
 
 /* Changes when one of the files (NULL-terminated) is written, replaced, removed or made. */
 uint64_t config_fingerprint(const char *const *files);
-/* None of them has been written to within the last second. */
+/* All are there, and none has been written to within the last second. */
 bool config_quiet(const char *const *files);
 
-/* A file's bytes, NUL-terminated, in the arena; NULL with *why, a phrase. Notes the file for whoever watches. */
+/* For who watches, before it is read. */
+void config_note_file(struct config_reader *r, const char *file);
+
+/* A file's bytes, NUL-terminated, in the arena; NULL with *why, a phrase. Notes the file. */
 char *config_read_text(struct config_reader *r, const char *file, size_t max, const char **why);
 
 /*

@@ -35,6 +35,11 @@ static int on_data(void *ctx, const char *bytes, size_t len)
 	return r->body.overflow ? -1 : 0;
 }
 
+static int on_read(void *ctx)
+{
+	return relay_stream_flush(ctx);
+}
+
 static int on_tick(void *ctx)
 {
 	return relay_stream_tick(ctx);
@@ -84,6 +89,7 @@ static void call(struct relay *r, struct upstream_report *report)
 		.total_us = p->timeout.total,
 		.on_head = on_head,
 		.on_data = on_data,
+		.on_read = on_read,
 		.on_tick = on_tick,
 		.next_tick_us = next_tick_us,
 		.watch_fd = fcgi_fd(),

@@ -36,6 +36,7 @@ struct relay {
  */
 int relay_stream_begin(struct relay *r);
 int relay_stream_data(struct relay *r, const char *bytes, size_t len);
+int relay_stream_flush(struct relay *r);
 int relay_stream_tick(struct relay *r);
 int64_t relay_stream_next_tick(struct relay *r);
 /* The provider's stream is over: ends the client's, remembers the answer. */

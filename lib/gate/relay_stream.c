@@ -85,7 +85,7 @@ static int on_event(void *ctx, const char *name, const char *data, size_t len)
 	return verdict;
 }
 
-static int flush(struct relay *r)
+int relay_stream_flush(struct relay *r)
 {
 	bool ok = true;
 
@@ -107,8 +107,6 @@ int relay_stream_data(struct relay *r, const char *bytes, size_t len)
 		r->assembly.lost = true; /* passed on without end, but not collected */
 	verdict = sse_read(&r->reader, bytes, len, on_event, r);
 
-	if (flush(r) != 0)
-		return -1;
 	if (verdict == -1 && !r->t->err.code)
 		txn_fail(r->t, ERR_PROVIDER_TOO_LARGE, NULL, "The provider '%s' sent an event of more than %d bytes.",
 			r->t->model->provider->name, SSE_EVENT_MAX);
@@ -135,7 +133,7 @@ int relay_stream_tick(struct relay *r)
 	if (relay_stream_begin(r) != 0)
 		return -1;
 	sse_write_comment(&r->out, "keep-alive");
-	return flush(r);
+	return relay_stream_flush(r);
 }
 
 static void remember(struct relay *r)

@@ -67,12 +67,12 @@ enum verdict relay_whole_answer(struct relay *r)
 	return answer_json(t, 200, &r->body);
 }
 
-/* Retry-After in seconds; its other form, a date, is not passed on. */
-static int64_t seconds(const char *retry_after)
+/* In ms. Retry-After's other form, a date, is not passed on. */
+static int64_t retry_after(const struct upstream_head *head)
 {
-	int64_t n = strtoll(retry_after, NULL, 10);
+	double ms = *head->retry_after_ms ? strtod(head->retry_after_ms, NULL) : strtod(head->retry_after, NULL) * 1000;
 
-	return n < 0 ? 0 : n > 86400 ? 86400 : n;
+	return ms > 0 && ms <= 86400e3 ? (int64_t)ms : 0;
 }
 
 enum verdict relay_whole_error(struct relay *r, const struct upstream_head *head)
@@ -89,7 +89,11 @@ enum verdict relay_whole_error(struct relay *r, const struct upstream_head *head
 		t->err.code = ERR_PROVIDER_INVALID;
 		return FAILED;
 	}
-	t->retry_after_ms = seconds(head->retry_after) * 1000;
+	t->retry_after_ms = retry_after(head);
+	if (strcmp(head->should_retry, "true") == 0)
+		t->should_retry = RETRY_YES;
+	else if (strcmp(head->should_retry, "false") == 0)
+		t->should_retry = RETRY_NO;
 	body = json_parse(r->body.data ? r->body.data : "", r->body.len, &err);
 	answer_error_body(&out, body, t->err.message, kind->type, kind->code);
 	json_object_put(body);

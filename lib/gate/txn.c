@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/heap.h"
 #include "edge/fcgi.h"
 #include "gate/answer.h"
 #include "gate/cors.h"
@@ -161,4 +162,6 @@ void txn_run(struct worker *w)
 	account(t);
 	fcgi_finish();
 	arena_reset(&w->arena);
+	if (t->called)
+		heap_trim(); /* nobody waits now, and the next answer may be a long time off */
 }

@@ -89,8 +89,9 @@ struct txn {
 	int64_t retry_after_ms; /* 0 = do not say */
 	const char *schema;     /* of a structured output: "invalid" or "unjudged"; NULL = nothing to say */
 	const char *schema_detail;
-	struct buf *preflight; /* CORS: the request headers that a page may send; NULL = it is no preflight */
-	const char *allow;     /* of a 405: what would have been allowed; else NULL */
+	struct buf *preflight;       /* CORS: the request headers that a page may send; NULL = it is no preflight */
+	enum err_retry should_retry; /* what the provider says; else the error's kind decides */
+	const char *allow;           /* of a 405: what would have been allowed; else NULL */
 
 	/* the provider */
 	bool called;

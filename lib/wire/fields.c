@@ -59,7 +59,6 @@ static int check_field(const struct field *f, struct json_object *v, struct err 
 
 int fields_check(const struct field *fields, size_t count, struct json_object *body, struct err *err)
 {
-	struct json_object *v;
 	size_t i;
 
 	if (!field_is(body, FIELD_OBJECT))
@@ -67,10 +66,11 @@ int fields_check(const struct field *fields, size_t count, struct json_object *b
 			json_type_word(body));
 	if (!json_get(body, "model"))
 		return field_missing(err, "model");
-	for (i = 0; i < count; i++) {
-		v = json_get(body, fields[i].name); /* several SDKs send null for "not set" */
-		if (v && check_field(&fields[i], v, err) != 0)
-			return -1;
+	json_each_member (body, m) { /* a body has few members, the table has many */
+		for (i = 0; i < count && strcmp(fields[i].name, m.name) != 0; i++)
+			;
+		if (i < count && m.value && check_field(&fields[i], m.value, err) != 0)
+			return -1; /* but a null is fine: several SDKs send it for "not set" */
 	}
 	return 0;
 }
