@@ -13,7 +13,7 @@
 
 enum {
 	SCHEMA_MAX_DEPTH = 1024,     /* schemas applied within one another; a level of the instance often takes three */
-	SCHEMA_MAX_STEPS = 4000000,  /* for preparing and applying: a rule, a comparison, a step of an expression … */
+	SCHEMA_MAX_STEPS = 2000000,  /* for preparing and applying: a rule, a comparison, a step of an expression … */
 	SCHEMA_MAX_PATTERN = 4096,   /* bytes of one expression */
 	SCHEMA_MAX_URI = 1024,       /* bytes of an $id or a $ref when it is resolved */
 	SCHEMA_HEAP_BYTES = 32 << 20 /* for matching one expression once */
@@ -32,8 +32,8 @@ enum schema_verdict {
 /* Why it is not SCHEMA_FITS: one line of well-formed UTF-8, with names from the schema, nothing from the instance. */
 struct schema_report {
 	/*
-	 * A JSON pointer: into the instance for a misfit ("/steps/0/-": a dash stands for a name that the schema does
-	 * not know), into the schema for one that could not be judged ("#/$defs/step"; "" for a bound).
+	 * A JSON pointer: into the instance for a misfit ("/steps/0/name"; a star stands for a name that the schema
+	 * does not know), into the schema for one that could not be judged ("#/$defs/step"; "" for a bound).
 	 */
 	char place[128];
 	char reason[160]; /* goes on after the place: "is a string, where type wants integer" */
