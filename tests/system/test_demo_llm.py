@@ -353,6 +353,36 @@ def test_json_object(demo):
     assert "Say it." in json.loads(answer)["answer"]
 
 
+@pytest.mark.parametrize("prompt,choices", [
+    ("Once upon a time", 1), (["Once upon", "a time"], 2), ([17, 4, 2], 1), ([[17, 4], [2]], 2), ([], 1), (None, 1)])
+def test_text_completions_as_json_and_as_a_stream(demo, prompt, choices):
+    body = {"model": "demo", "n": 2, **({} if prompt is None else {"prompt": prompt})}
+    status, whole, _ = demo.call("POST", "/v1/completions", body)
+    assert status == 200
+    assert whole["object"] == "text_completion" and whole["id"].startswith("cmpl-")
+    assert [choice["index"] for choice in whole["choices"]] == list(range(2 * choices))
+    for choice in whole["choices"]:
+        assert choice["text"] and (choice["logprobs"], choice["finish_reason"]) == (None, "stop")
+    assert whole["usage"]["completion_tokens"] == 60 * 2 * choices
+
+    connection = demo.connect()
+    connection.request("POST", "/v1/completions", json.dumps({**body, "stream": True}))
+    chunks = [chunk for _, chunk in events(connection.getresponse())]
+    connection.close()
+    assert chunks.pop() == "[DONE]"
+    texts = [""] * len(whole["choices"])
+    for chunk in chunks:
+        assert chunk["object"] == "text_completion"
+        for choice in chunk["choices"]:
+            texts[choice["index"]] += choice["text"]
+    assert texts == [choice["text"] for choice in whole["choices"]]
+
+
+def test_too_many_prompts(demo):
+    status, answer, _ = demo.call("POST", "/v1/completions", {"model": "demo", "prompt": ["x"] * 100, "n": 2})
+    assert (status, answer["error"]["param"]) == (400, "prompt")
+
+
 # ── Embeddings, models ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -437,7 +467,7 @@ def test_bad_chat_requests(demo, body, code, param):
 
 
 WRONG_CALLS = [
-    ("GET", "/", 404), ("POST", "/v1/completions", 404), ("GET", "/v1/modelsx", 404),
+    ("GET", "/", 404), ("POST", "/v1/responses", 404), ("GET", "/v1/modelsx", 404), ("GET", "/v1/completions", 405),
     ("GET", "/v1/chat/completions", 405), ("DELETE", "/v1/chat/completions", 405), ("PATCH", "/v1/embeddings", 405),
     ("POST", "/v1/models", 405), ("POST", "/v1/models/demo", 405), ("OPTIONS", "/healthz", 405),
 ]
