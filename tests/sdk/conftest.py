@@ -26,8 +26,8 @@ class Site:
 
     def config(self, over):
         price = {"input": "1.00", "output": "2.00"}
-        providers = {"demo": {"dialect": "openai", "base_url": self.demo.url},
-                     "off": {"dialect": "openai", "base_url": "http://127.0.0.1:9/v1", "api_key": "${NOT_SET_ANYWHERE}"}}
+        off = {"dialect": "openai", "base_url": "http://127.0.0.1:9/v1", "api_key": "${NOT_SET_ANYWHERE}"}
+        providers = {"demo": {"dialect": "openai", "base_url": self.demo.url}, "off": off}
         models = {name: {"provider": name, "context": 128000, "max_output": 4096, "price": price}
                   for name in ("demo", "fake", "off")}
         return {"providers": providers, "models": models, **over}

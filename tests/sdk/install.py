@@ -1,5 +1,5 @@
 """
-The clients, installed when they are first needed, into $PAVISE_BUILD/sdk/: one folder for each state of the lock file, so
+The clients, installed when they are first needed, into $PAVISE_BUILD/sdk/: one folder for each state of a lock file, so
 that a changed version makes a new one and nothing is fetched twice.
 """
 

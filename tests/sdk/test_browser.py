@@ -1,6 +1,6 @@
 """
-The official client in a browser: a page of one origin, the gateway on another. What CORS promises is kept by the browser
-and not by us, so a real one is asked: headless Chromium, which tells the server of the page how each check went.
+The official client in a browser: a page of one origin, the gateway on another. What CORS promises is kept by the
+browser and not by us, so a real one is asked: headless Chromium, which tells the server of the page how each check went.
 """
 
 import http.server
@@ -18,7 +18,8 @@ from process import Process
 
 BROWSER_PATIENCE = 240
 CHROMIUM = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--disable-dev-shm-usage"]
 CHECKS = ["chat, miss", "chat, hit", "stream, hit", "stream, miss", "headers", "options", "models", "embeddings",
           "error 401", "error 404", "error 400", "abort"]
 PAGE = """<!doctype html><meta charset="utf-8"><title>pavise</title>
@@ -79,8 +80,9 @@ def visit(site, pages, url):
     """What a page says from its beginning to its end: check → what it said."""
     pages.setup = {"url": url, "tag": secrets.token_hex(6)}
     profile, said = pathlib.Path(site.folder) / f"profile-{pages.server_port}", {}
+    command = [*CHROMIUM, f"--user-data-dir={profile}", pages.origin]
     environment = {"HOME": str(profile), "TMPDIR": str(site.folder)}
-    with Process([*CHROMIUM, f"--user-data-dir={profile}", pages.origin], profile.with_suffix(".log"), environment) as browser:
+    with Process(command, profile.with_suffix(".log"), environment) as browser:
         while "end" not in said:
             try:
                 one = pages.said.get(timeout=BROWSER_PATIENCE)

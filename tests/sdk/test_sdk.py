@@ -98,9 +98,12 @@ def answer_richly(call):
             role = {"role": "assistant"} if step == 0 else {}
             if step < len(deltas):
                 delta, logprobs = deltas[step]
-                call.event({**chunk(), "choices": [choice_of(i, logprobs, None, delta={**role, **delta})]})
+                said = choice_of(i, logprobs, None, delta={**role, **delta})
             elif step == len(deltas):
-                call.event({**chunk(), "choices": [choice_of(i, None, finish, delta={})]})
+                said = choice_of(i, None, finish, delta={})
+            else:
+                continue
+            call.event({**chunk(service_tier="default"), "choices": [said]})
     call.event(usage_chunk())
     call.end_stream()
 
@@ -204,7 +207,8 @@ class Run:
 def runs(site):
     """All clients at once: most of their time they wait before they try again."""
     stack = site.start()
-    limited = site.start({"limits": [{"name": "one", "count": "requests", "per": ["key"], "amount": 1, "window": "2s"}]})
+    limit = {"name": "one", "count": "requests", "per": ["key"], "amount": 1, "window": "2s"}
+    limited = site.start({"limits": [limit]})
     with concurrent.futures.ThreadPoolExecutor(len(CLIENTS)) as pool:
         started = {client: pool.submit(Run, client, site, stack, limited) for client in CLIENTS}
         yield {client: run.result() for client, run in started.items()}

@@ -61,11 +61,12 @@ def start(folder, memcached):
 def stack(request, module_folder, memcached):
     """
     One Stack for a whole module, with both web servers. A module chooses its configuration with a variable CONFIG, and
-    anything else of Stack's with STACK (a dict).
+    anything else of Stack's with STACK (a dict). No worker may crash in all that time.
     """
     options = {"webs": ("lighttpd", "apache"), "memcached": memcached, **getattr(request.module, "STACK", {})}
     with Stack(module_folder, getattr(request.module, "CONFIG", None), **options) as s:
         yield s
+        assert not s.pavise.deaths()
 
 
 @pytest.fixture

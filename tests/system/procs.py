@@ -1,12 +1,12 @@
-"""Processes as the kernel shows them: in what state, whose child, whose connection. Beside process.py, for tests of those."""
+"""Processes as the kernel shows them: in what state, whose child, whose connection. For tests that are about them."""
 
 import contextlib
 import os
 import pathlib
 
+from client import ask
 from process import alive, wait_until
 from provider import chunk
-from client import ask
 
 
 def _stat(pid):
@@ -94,6 +94,12 @@ def owner_of(port, among):
     return None
 
 
+def let_go(call):
+    """The provider's end of a call whose other end may be gone already."""
+    with contextlib.suppress(OSError):
+        call.close()
+
+
 class Held:
     """A stream that has begun and goes on when the test says so. .worker is the process that holds it."""
 
@@ -122,5 +128,5 @@ class Held:
         with contextlib.suppress(ConnectionError):
             got = self.stream.rest()
         self.stream.close()
-        self.call.close()
+        let_go(self.call)
         return got

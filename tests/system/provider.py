@@ -182,7 +182,8 @@ class FakeProvider:
         self.connections = 0
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.acceptor = threading.Thread(target=self.accept, daemon=True)
+        self.acceptor.start()
 
     @property
     def url(self):
@@ -267,6 +268,9 @@ class FakeProvider:
 
     def end(self):
         self.ended.set()
+        # a mere close() would leave the thread in accept(), on a file descriptor that is soon somebody else's
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.acceptor.join()
         self.listener.close()
         with self.lock:
             sockets, self.sockets = self.sockets, set()

@@ -19,6 +19,7 @@ import pathlib
 import secrets
 import signal
 import socket
+import urllib.parse
 
 import fastcgi
 from client import Client
@@ -26,7 +27,7 @@ from logs import Log
 from process import BUILD, PATIENCE, ROOT, Process, children, free_port, listens, wait_until
 from provider import FakeProvider
 
-KEYS = {  # in clear text each key is its name
+KEYS = {  # in clear text each key is its name, unless it says its own sha256
     "demo": {}, "alice": {"team": "red"}, "bob": {"team": "red"}, "carol": {"team": "blue"},
     "limited": {"models": ["demo-*"]}, "old": {"expires": "2020-01-01T00:00:00Z"}, "off": {"disabled": True},
     "root": {"admin": True},
@@ -92,8 +93,8 @@ class Memcached:
     def keys(self, part=""):
         """The names of all items, or of those that contain part."""
         dump = self.command(b"lru_crawler metadump all", b"END\r\n").decode()
-        names = [line.split()[0].removeprefix("key=") for line in dump.splitlines() if line.startswith("key=")]
-        return [name.replace("%3A", ":") for name in names if part in name.replace("%3A", ":")]
+        names = [urllib.parse.unquote(line.split()[0][4:]) for line in dump.splitlines() if line.startswith("key=")]
+        return [name for name in names if part in name]
 
     def get(self, key):
         """A value as bytes; None if there is none."""
@@ -112,7 +113,11 @@ class Memcached:
         self.command(b"flush_all")
 
     def stop(self):
+        """Back when every thread of it stands still: the signal alone is on its way for a moment."""
         self.process.signal(signal.SIGSTOP)
+        tasks = pathlib.Path(f"/proc/{self.process.pid}/task")
+        wait_until(lambda: all(
+            (task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir()))
 
     def cont(self):
         self.process.signal(signal.SIGCONT)
@@ -125,7 +130,7 @@ class Memcached:
         self.start()
 
     def end(self):
-        self.process.end()
+        self.process.kill()  # TERM takes it a second, and there is nothing that it could save
 
     def __enter__(self):
         return self
@@ -173,11 +178,12 @@ def default_config(folder, memcached, provider_url):
 class Pavise:
     """
     The supervisor under spawn-fcgi, as `make run` starts it. .socket, .pid, .config (the dict in force), .log (its
-    stderr). config: a dict merged over default_config(); keys: name → fields, over KEYS; env: its environment beside ours.
+    stderr). config: a dict merged over default_config(); keys: name → fields, over KEYS; env: variables beside ours;
+    config_file: a file to start with as it is, instead of config and keys.
     """
 
     def __init__(self, folder, memcached=None, provider_url="http://127.0.0.1:9/v1", config=None, keys=None, env=None,
-                 options=(), wait=True):
+                 options=(), config_file=None, wait=True):
         self.folder = pathlib.Path(folder) / f"pavise-{next(counter)}"
         self.folder.mkdir(mode=0o711)
         self.socket, self.config_path = self.folder / "pavise.sock", self.folder / "pavise.json"
@@ -186,6 +192,9 @@ class Pavise:
         self.write_keys(KEYS if keys is None else {**KEYS, **keys})
         path = memcached.path if isinstance(memcached, Memcached) else memcached
         self.write_config(merged(default_config(self.folder, path, provider_url), config))
+        if path and config_file:  # where the shipped ones look for it
+            (self.folder / "memcached.sock").symlink_to(path)
+        self.config_path = config_file or self.config_path
         self.process = self.log = None
         self.start(wait)
 
@@ -246,6 +255,10 @@ class Pavise:
         """The pids of its children."""
         return children(self.pid)
 
+    def deaths(self):
+        """Log lines of workers that crashed or were killed."""
+        return self.log.find(lambda line: line["event"] == "worker_died")
+
     def wait_log(self, predicate, timeout=PATIENCE):
         """A line on its own stderr (the supervisor's, those of clients that have gone, or all with log.to stderr)."""
         return self.log.wait(predicate, timeout)
@@ -270,8 +283,9 @@ class Pavise:
 
 class Web:
     """
-    kind: "lighttpd" or "apache", with the repository's own conf/ file (or `conf`, a file name in conf/), its environment
-    as app/run makes it. .port, .client, .log (its error log, where request lines arrive), .access (text of that log).
+    kind: "lighttpd" or "apache", with the repository's own conf/ file (or `conf`, a file name in conf/), and the
+    environment that app/run makes. .port, .client, .log (its error log, where request lines arrive), .access (what its
+    access log says).
     """
 
     def __init__(self, folder, kind, pavise_socket, conf=None, env=None, wait=True):
@@ -328,16 +342,19 @@ class Web:
 class Stack:
     """
     Everything at once. webs: which servers stand in front; memcached: one to share (default: its own), False for none;
-    provider_url: instead of a FakeProvider. .provider .memcached .pavise .webs (by kind) .client (of the first web).
+    provider_url: instead of that of the FakeProvider (whose port a configuration can name as ${FAKE_PORT}).
+    .provider .memcached .pavise .webs (by kind) .client (of the first web).
     """
 
-    def __init__(self, folder, config=None, webs=("lighttpd",), memcached=None, provider_url=None, **pavise_options):
+    def __init__(self, folder, config=None, webs=("lighttpd",), memcached=None, provider_url=None, env=None,
+                 **pavise_options):
         self.endings = contextlib.ExitStack()
         with contextlib.ExitStack() as endings:
             self.provider = endings.enter_context(FakeProvider())
             self.memcached = endings.enter_context(Memcached(folder)) if memcached is None else memcached or None
-            self.pavise = endings.enter_context(Pavise(folder, self.memcached, provider_url or self.provider.url, config,
-                                                       **pavise_options))
+            env = {"FAKE_PORT": str(self.provider.port), **(env or {})}
+            self.pavise = endings.enter_context(Pavise(folder, self.memcached, provider_url or self.provider.url,
+                                                       config, env=env, **pavise_options))
             self.webs = {kind: endings.enter_context(Web(folder, kind, self.pavise.socket)) for kind in webs}
             self.endings = endings.pop_all()
 

@@ -16,7 +16,6 @@ SDK_HEADERS = ("authorization,content-type,idempotency-key,openai-organization,o
                "x-stainless-helper-method,x-stainless-lang,x-stainless-os,x-stainless-package-version,"
                "x-stainless-poll-helper,x-stainless-retry-count,x-stainless-runtime,x-stainless-runtime-version,"
                "x-stainless-timeout")
-SAFE = {"cache-control", "content-language", "content-length", "content-type", "expires", "last-modified", "pragma"}
 
 
 def words(value):
@@ -62,7 +61,8 @@ def test_preflight_without_headers(each):
 
 
 def test_only_headers_that_are_known_are_allowed(each):
-    answer = preflight(each, headers="authorization, x-evil, x-stainless-any-new-thing,cookie , Cache-Control,,x-pavise-cache-ttl")
+    answer = preflight(each, headers="authorization, x-evil, x-stainless-any-new-thing,cookie , Cache-Control,,"
+                                     "x-pavise-cache-ttl")
     assert set(words(answer.headers["Access-Control-Allow-Headers"])) == {
         "authorization", "x-stainless-any-new-thing", "cache-control", "x-pavise-cache-ttl"}
 
@@ -78,8 +78,9 @@ def test_very_many_headers_do_no_harm(each):
     assert each.chat(unique(), {"Origin": APP}).headers["Access-Control-Allow-Origin"] == APP
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "https://app.example.evil.example", "https://app.example:444",
-                                    "http://app.example", "https://sub.app.example", "null", "", "https://app.exampl"])
+@pytest.mark.parametrize("origin", [
+    "https://evil.example", "https://app.example.evil.example", "https://app.example:444", "http://app.example",
+    "https://sub.app.example", "null", "", "https://app.exampl"])
 def test_preflight_from_another_origin(each, origin):
     answer = preflight(each, origin)
     assert answer.status != 204
@@ -127,8 +128,8 @@ def test_a_page_may_see_every_header_of_ours(each, provider):
         assert answer.headers.get_all("Access-Control-Allow-Origin") == [APP], kind
         assert "origin" in words(answer.headers["Vary"]), kind
         exposed = set(words(answer.headers["Access-Control-Expose-Headers"]))
-        ours = {name.lower() for name in answer.headers if name.lower().startswith(("x-", "cache-status", "age", "retry-"))}
-        assert ours - SAFE - {"x-accel-buffering"} <= exposed, kind
+        ours = {name for name in map(str.lower, answer.headers) if name.startswith(("x-", "cache-s", "age", "retry-"))}
+        assert ours - {"x-accel-buffering"} <= exposed, kind
         assert "x-request-id" in exposed, kind
 
 

@@ -4,17 +4,18 @@ import contextlib
 import http.client
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
 import tempfile
 
-import pathlib
 import pytest
 
 import procs
+from process import BUILD, PATIENCE, ROOT, alive, free_port, listens, wait_until
 
-RUN = procs.ROOT / "app" / "run"
+RUN = ROOT / "app" / "run"
 PARTS = ["memcached", "demo-llm", "pavise", "lighttpd"]
 
 
@@ -23,8 +24,8 @@ class Running:
 
     def __init__(self, folder, command=(RUN,), **settings):
         self.dir = pathlib.Path(folder) / "run"
-        self.port, self.demo_port = procs.free_port(), procs.free_port()
-        settings = {"PORT": self.port, "DEMO_PORT": self.demo_port, "RUN_DIR": self.dir, "B": procs.BUILD, **settings}
+        self.port, self.demo_port = free_port(), free_port()
+        settings = {"PORT": self.port, "DEMO_PORT": self.demo_port, "RUN_DIR": self.dir, "B": BUILD, **settings}
         self.port = settings["PORT"]
         self.settings = {name: str(value) for name, value in settings.items()}
         self.out = pathlib.Path(folder) / f"out.{self.port}"
@@ -39,19 +40,19 @@ class Running:
     def wait(self):
         """Its exit status."""
         try:
-            return self.process.wait(procs.PATIENCE)
+            return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"does not end: {self.said()}") from None
 
     def ready(self):
-        procs.until(lambda: self.process.poll() is not None or "Everything else" in self.said(), self.said, 25)
+        wait_until(lambda: self.process.poll() is not None or "Everything else" in self.said(), 25)
         assert self.process.poll() is None, self.said()
         self.everybody = procs.family(self.process.pid)
         return self
 
     def part(self, name):
         return next(pid for pid in procs.family(self.process.pid)
-                    if procs.command(pid) == name and procs.command(procs.parents().get(pid, 0)) != name)
+                    if procs.command(pid) == name and procs.command(procs.parent(pid)) != name)
 
     def interrupt(self, how=signal.SIGINT):
         self.process.send_signal(how)
@@ -60,7 +61,7 @@ class Running:
         return [line for line in self.said().splitlines() if line.startswith("curl ")]
 
     def status(self, path="/healthz"):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=procs.PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request("GET", path)
             return connection.getresponse().status
@@ -69,12 +70,11 @@ class Running:
 
     def nothing_left(self):
         """Neither a process that it started, nor a socket, nor a pid file, nor a port."""
-        procs.until(lambda: not any(procs.alive(pid) for pid in self.everybody),
-                    lambda: [(pid, procs.command(pid)) for pid in self.everybody if procs.alive(pid)])
+        procs.gone(self.everybody)
         assert procs.users_of(self.dir) == []
         left = [p.name for p in self.dir.rglob("*") if p.is_socket() or p.suffix == ".pid"]
         assert left == []
-        assert not procs.listens(self.port) and not procs.listens(self.demo_port)
+        assert not listens(self.port) and not listens(self.demo_port)
 
 
 @contextlib.contextmanager
@@ -89,13 +89,13 @@ def running(*command, folder=None, **settings):
             if r.process.poll() is None:
                 r.interrupt()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    r.process.wait(procs.PATIENCE)
+                    r.process.wait(PATIENCE)
             for pid in procs.family(r.process.pid) if r.process.poll() is None else []:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             if r.process.poll() is None:
                 r.process.kill()
-            r.process.wait(procs.PATIENCE)
+            r.process.wait(PATIENCE)
 
 
 def bash(line):
@@ -104,7 +104,7 @@ def bash(line):
 
 def start_stream(r, tokens=400):
     """A stream that takes its time (30 ms a token), begun."""
-    connection = http.client.HTTPConnection("127.0.0.1", r.port, timeout=procs.PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", r.port, timeout=PATIENCE)
     connection.request("POST", "/v1/chat/completions",
                        json.dumps({"model": "demo", "stream": True, "max_completion_tokens": tokens,
                                    "messages": [{"role": "user", "content": "a long one"}]}),
@@ -145,7 +145,7 @@ def test_the_two_curl_lines_work_as_printed(up):
 def test_one_line_a_request_is_where_it_says(up):
     bash(up.curls()[0])
     log = pathlib.Path(re.search(r"tail -F '(.+)'", up.said())[1])
-    procs.until(lambda: '"url.path":"/v1/chat/completions"' in log.read_text(), "no line for a chat")
+    wait_until(lambda: '"url.path":"/v1/chat/completions"' in log.read_text(), what="a line for a chat")
 
 
 def test_a_second_start_says_so_and_the_first_goes_on(up):
@@ -154,7 +154,7 @@ def test_a_second_start_says_so_and_the_first_goes_on(up):
         assert f"already runs here (pid {up.process.pid}, http://127.0.0.1:{up.port})" in second.said()
     assert up.process.poll() is None
     assert up.status("/readyz") == 200
-    assert [pid for pid in up.everybody if not procs.alive(pid)] == []
+    assert [pid for pid in up.everybody if not alive(pid)] == []
 
 
 @pytest.mark.parametrize("which", ["PORT", "DEMO_PORT"])
@@ -212,18 +212,18 @@ def test_ctrl_c_lets_a_stream_finish_and_leaves_nothing():
 
 
 def test_ctrl_c_twice_ends_at_once():
-    with running(CONFIG=procs.ROOT / "conf" / "pavise.json") as r:
+    with running(CONFIG=ROOT / "conf" / "pavise.json") as r:
         r.ready()
         connection, response = start_stream(r, tokens=4000)
         r.interrupt()
         # one Ctrl-C can arrive twice within a second, so the second must come later: when the drain is under way
-        procs.until(lambda: '"event":"drain"' in (r.dir / "log" / "pavise.log").read_text(), "no drain")
+        wait_until(lambda: '"event":"drain"' in (r.dir / "log" / "pavise.log").read_text(), what="the drain")
 
         def again():
             r.interrupt()
-            return not procs.alive(r.process.pid)
+            return not alive(r.process.pid)
 
-        procs.until(again, "goes on after a second Ctrl-C")
+        wait_until(again)
         assert r.wait() == 0
         with pytest.raises(http.client.IncompleteRead):
             response.read()
@@ -234,9 +234,9 @@ def test_ctrl_c_twice_ends_at_once():
 def test_make_run_and_ctrl_c_of_a_terminal():
     """Both make and what it runs get the signal."""
     with tempfile.TemporaryDirectory(prefix="pv-") as folder:
-        port, demo_port = procs.free_port(), procs.free_port()
-        with running("make", "-C", procs.ROOT, "run", f"PORT={port}", f"DEMO_PORT={demo_port}",
-                     f"B={procs.BUILD}", f"RUN_DIR={folder}/run", folder=folder, PORT=port, DEMO_PORT=demo_port) as r:
+        port, demo_port = free_port(), free_port()
+        with running("make", "-C", ROOT, "run", f"PORT={port}", f"DEMO_PORT={demo_port}",
+                     f"B={BUILD}", f"RUN_DIR={folder}/run", folder=folder, PORT=port, DEMO_PORT=demo_port) as r:
             r.ready()
             assert r.status("/readyz") == 200
             os.killpg(r.process.pid, signal.SIGINT)
@@ -272,8 +272,8 @@ def test_killed_it_takes_everybody_along():
         r.ready()
         r.process.kill()
         r.wait()
-        procs.until(lambda: not any(procs.alive(pid) for pid in r.everybody), "somebody lives on")
-        procs.until(lambda: not procs.listens(r.port), "the port is still taken")
+        procs.gone(r.everybody)
+        assert not listens(r.port)
     # and what it could not clear away is not in the next one's way
     with folder, running(folder=folder.name) as again:
         again.ready()

@@ -5,7 +5,6 @@ import signal
 import socket
 import statistics
 import time
-import urllib.parse
 
 import pytest
 
@@ -14,6 +13,7 @@ from process import Process, free_port, listens, wait_until
 from servers import Memcached
 
 TIMEOUT = 0.7  # memcached.timeout: large, so that one and two of them cannot be mistaken for each other
+UNTIL_DOWN = 3  # so many late answers in a row are an outage; one is a busy machine
 
 
 def settings(timeout=TIMEOUT, limits=(), **memcached):
@@ -78,7 +78,7 @@ def test_absent_from_the_start(start):
     prompt = unique()
     for stream in (False, True, False):
         answer = s.client.chat(prompt, stream=stream)
-        assert answer.cache == "MISS"
+        assert answer.cache == "MISS" and s.log_of(answer)["store_down"] is True
         assert answer.headers["Cache-Status"] == "pavise; fwd=uri-miss; detail=store-down"
     assert s.provider.calls(prompt) == 3
     assert statuses(together(40, lambda: s.client.post(ask(unique())))) == 40 * [200]
@@ -116,7 +116,7 @@ def test_stopped_costs_a_request_one_timeout_at_most(start, own):
     assert max(crowd) < before + 2 * TIMEOUT
     # one after the other, for a while: one a second tries again, the others do not even ask
     one_by_one, begin = [], time.monotonic()
-    while time.monotonic() - begin < 3:
+    while time.monotonic() - begin < 2.5:
         one_by_one.append(seconds(lambda: s.client.chat(prompt)))
     assert max(one_by_one) < before + 2 * TIMEOUT
     assert statistics.median(one_by_one) < before + TIMEOUT / 4
@@ -140,7 +140,8 @@ def test_stopped_while_the_provider_answers(start, own, stream):
         call.plain()
         assert answer.whole().status == 200
         assert time.monotonic() - begin < 2 * TIMEOUT
-    assert downs_and_ups(s) == (1, 0)
+    assert s.log_of(answer)["stored"] is False
+    assert downs_and_ups(s) == (0, 0)  # one late answer is no outage
 
 
 def test_restarted_in_a_quiet_moment_is_no_outage(start, own):
@@ -234,9 +235,9 @@ def exact_again(stack, memcached, amount):
     """What memcached counts when it is back decides: exactly the rest of the amount goes through."""
     bob = stack.client.with_key("bob")  # who has not asked yet
     wait_until(lambda: bob.post(ask(unique())) and lines(stack, "memcached_up"), 5, "memcached to be used again")
-    keys = [urllib.parse.unquote(key) for key in memcached.keys(stack.pavise.config["memcached"]["prefix"])]
-    used = int(memcached.get(next(key for key in keys if "key=bob" in key)))
-    assert 1 <= used < amount
+    today = int(time.time()) // 86400 * 86400
+    used = int(memcached.get(f"{stack.pavise.config['memcached']['prefix']}:c:day:key=bob:86400:{today}") or 0)
+    assert used < amount
     answers = together(20, lambda: bob.post(ask(unique())))
     assert statuses(answers) == (amount - used) * [200] + (20 - amount + used) * [429]
     assert downs_and_ups(stack) == (1, 1)
@@ -261,8 +262,9 @@ def test_counters_down_answers_up(start, own, counters):
     assert own.keys(":a:") and not own.keys(":c:")
     assert counters.keys(":c:") and not counters.keys(":a:")
     counters.stop()
-    hit = s.client.post(ask(prompt))  # the one that finds out
-    assert (hit.status, hit.cache) == (200, "HIT")
+    for _ in range(UNTIL_DOWN):
+        hit = s.client.post(ask(prompt))
+        assert (hit.status, hit.cache) == (200, "HIT")
     assert {answer.cache for answer in together(20, lambda: s.client.post(ask(prompt)))} == {"HIT"}
     cached_again(s)
     assert downs_and_ups(s) == (1, 0)
@@ -309,7 +311,7 @@ def test_one_of_two_servers_down(start, own, counters):
 # ── TCP ──
 
 def tcp_memcached(folder, port):
-    process = Process(["memcached", "-u", "root", "-l", "127.0.0.1", "-p", port, "-U", "0"], folder / "memcached-tcp.log")
+    process = Process(["memcached", "-u", "root", "-l", "127.0.0.1", "-p", port], folder / "memcached-tcp.log")
     process.wait_ready(lambda: listens(port))
     return process
 
@@ -332,7 +334,8 @@ def test_over_tcp(start, folder):
         cached_again(s)
         assert downs_and_ups(s) == (1, 1)
         process.signal(signal.SIGSTOP)
-        assert seconds(lambda: s.client.chat(prompt)) < 2 * TIMEOUT
+        for _ in range(UNTIL_DOWN):
+            assert seconds(lambda: s.client.chat(prompt)) < 2 * TIMEOUT
         assert seconds(lambda: s.client.chat(prompt)) < TIMEOUT
         assert downs_and_ups(s) == (2, 1)
 
@@ -348,7 +351,8 @@ def test_a_host_that_swallows_everything(start):
             filler.setblocking(False)
             filler.connect_ex(address)
         s = start(settings(servers=[f"127.0.0.1:{address[1]}"]), memcached=False)
-        assert seconds(lambda: s.client.chat(unique())) < 2 * TIMEOUT
+        for _ in range(UNTIL_DOWN):
+            assert seconds(lambda: s.client.chat(unique())) < 2 * TIMEOUT
         assert seconds(lambda: s.client.chat(unique())) < TIMEOUT
         assert downs_and_ups(s) == (1, 0)
         for filler in fillers:

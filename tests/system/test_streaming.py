@@ -93,7 +93,8 @@ def test_many_events_in_one_piece(each, provider):
     for cache in "MISS", "HIT":
         answer = each.chat(prompt, stream=True)
         assert answer.cache == cache
-        assert [e["choices"][0]["delta"].get("content") for e in answer.events[:-1]] == [f"{i} " for i in range(100)] + [None]
+        pieces = [e["choices"][0]["delta"].get("content") for e in answer.events[:-1]]
+        assert pieces == [f"{i} " for i in range(100)] + [None]
 
 
 def test_a_client_that_reads_late_gets_everything(each, provider):
@@ -302,7 +303,7 @@ def test_leaving_ends_the_call(departures, provider, stack, departure, kind):
     assert seconds <= SOON
     line = stack.log_of(stream)
     assert (line["error.type"], line["http.response.status_code"]) == ("caller_gone", 499)
-    assert not line["stored"] and line["worker"] in stack.pavise.workers()
+    assert not line["stored"]
     assert asked_again(provider, stack.client, call.prompt)
 
 

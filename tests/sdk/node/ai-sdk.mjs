@@ -1,7 +1,7 @@
 // Vercel's AI SDK, with its OpenAI provider.
 import { createOpenAI } from "@ai-sdk/openai";
-import { APICallError, RetryError, embed, embedMany, generateObject, generateText, stepCountIs, streamObject, streamText,
-	tool } from "ai";
+import { APICallError, RetryError, embed, embedMany, generateObject, generateText, stepCountIs, streamObject,
+	streamText, tool } from "ai";
 import { z } from "zod";
 import { assert, check, forms, providerStatuses, setup, thrown, unique, untilRefused, watched } from "./checks.mjs";
 
@@ -57,15 +57,16 @@ await forms("tool loop", async (form, key) => {
 
 await forms("structured", async (form, key) => {
 	const { openai, caches } = client({ key });
-	const schema = z.object({ title: z.string(), steps: z.array(z.object({ n: z.number().int(), text: z.string() })),
+	const schema = z.object({ title: z.string(),
+		steps: z.array(z.object({ n: z.number().int(), text: z.string() })),
 		mood: z.enum(["calm", "grim"]), note: z.string().nullable() });
 	const options = { model: openai.chat("demo"), schema, maxRetries: 0, prompt: unique("Structure it.") };
 	const result = form === "json" ? await generateObject(options) : streamObject(options);
 	if (form === "stream") for await (const part of result.fullStream) if (part.type === "error") throw part.error;
 	const object = await result.object;
 	assert.deepEqual(schema.parse(object), object);
-	return { answer: JSON.parse(JSON.stringify({ object, usage: await result.usage, finishReason: await result.finishReason })),
-		caches: caches() };
+	const answer = { object, usage: await result.usage, finishReason: await result.finishReason };
+	return { answer: JSON.parse(JSON.stringify(answer)), caches: caches() };
 });
 
 await forms("text completion", async (form, key) => {
@@ -161,7 +162,8 @@ for (const status of [429, 500])
 
 await check("retry: a limit of ours", async () => {
 	const { openai } = client({ url: setup.limited_url });
-	const ask = (maxRetries) => chat("json", { model: openai.chat("demo"), prompt: unique("once more"), maxRetries });
+	const prompt = unique("once more");
+	const ask = (maxRetries) => chat("json", { model: openai.chat("demo"), prompt, maxRetries });
 	const e = await untilRefused(() => ask(0));
 	assert.ok(!RetryError.isInstance(e));
 	assert.ok((await ask(5)).text);

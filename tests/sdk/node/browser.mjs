@@ -44,13 +44,17 @@ await said("headers", async () => {
 });
 
 await said("options", async () => {
-	const options = { headers: { "OpenAI-Beta": "x", "x-request-id": `page-${tag}` }, timeout: 60000, idempotencyKey: "k" };
+	const options = { headers: { "OpenAI-Beta": "x", "x-request-id": `page-${tag}` }, timeout: 60000,
+		idempotencyKey: "k" };
 	const { response } = await client().chat.completions.create(question, options).withResponse();
 	return response.headers.get("x-request-id");
 });
 
 await said("models", async () => (await client().models.list()).data.map((model) => model.id));
-await said("embeddings", async () => (await client().embeddings.create({ model: "demo", input: tag })).data[0].embedding.length);
+await said("embeddings", async () => {
+	const answer = await client().embeddings.create({ model: "demo", input: tag });
+	return answer.data[0].embedding.length;
+});
 
 for (const [status, key, body] of [[401, "nobody", question], [404, "demo", { ...question, model: "nothing" }],
 	[400, "demo", { ...question, temperature: "hot" }]])
@@ -58,7 +62,8 @@ for (const [status, key, body] of [[401, "nobody", question], [404, "demo", { ..
 		try {
 			await client(key).chat.completions.create(body);
 		} catch (e) {
-			return { name: e.constructor.name, status: e.status, code: e.code, param: e.param, id: e.requestID };
+			const { status, code, param, requestID: id } = e;
+			return { name: e.constructor.name, status, code, param, id };
 		}
 	});
 

@@ -2,4 +2,5 @@
 import { build } from "esbuild";
 
 const [script, out] = process.argv.slice(2);
-await build({ entryPoints: [script], outfile: out, bundle: true, format: "esm", platform: "browser", logLevel: "error" });
+await build({ entryPoints: [script], outfile: out, bundle: true, format: "esm", platform: "browser",
+	logLevel: "error" });

@@ -32,8 +32,8 @@ export function plain(value) {
 }
 
 // Asks in one form, again, and then in the other; and the same with the other form first, under a key that shares no
-// answers with the first. ask(form, key) → { answer, caches }, of one request or several. across: false where the client
-// itself asks one thing in one form and another in the other.
+// answers with the first. ask(form, key) → { answer, caches }, of one request or several. across: false where the
+// client itself asks one thing in one form and another in the other.
 export async function forms(kind, ask, { across = true } = {}) {
 	const first = {};
 	const again = async (form, key, asked) => {
@@ -48,7 +48,8 @@ export async function forms(kind, ask, { across = true } = {}) {
 			assert.ok(caches.length > 0 && caches.every((c) => c === "MISS"), `expected misses: ${caches}`);
 		});
 		await check(`${kind}: ${form}, hit`, () => again(form, key, first[form]));
-		if (across) await check(`${kind}: ${other} from the ${form} entry`, () => again(other, key, first[form]));
+		if (across)
+			await check(`${kind}: ${other} from the ${form} entry`, () => again(other, key, first[form]));
 	}
 	await check(`${kind}: both forms agree`, async () => {
 		assert.ok(first.json && first.stream);

@@ -22,7 +22,7 @@ async function run(form, runnable, input) {
 }
 
 function message({ content, tool_calls, usage_metadata, response_metadata }) {
-	const { output_token_details, ...usage } = usage_metadata; // to an answer's usage LangChain adds an empty one
+	const { output_token_details, ...usage } = usage_metadata; // LangChain adds an empty one to an answer's usage
 	return JSON.parse(JSON.stringify({ content, tool_calls, usage, finish_reason: response_metadata.finish_reason }));
 }
 
@@ -47,8 +47,8 @@ await forms("tool loop", async (form, key) => {
 		answers.push(message(answer));
 		messages.push(answer);
 		if (!answer.tool_calls?.length) break;
-		for (const call of answer.tool_calls)
-			messages.push(new ToolMessage({ tool_call_id: call.id, content: await weather.invoke(call.args) }));
+		for (const { id, args } of answer.tool_calls)
+			messages.push(new ToolMessage({ tool_call_id: id, content: await weather.invoke(args) }));
 	}
 	assert.equal(answers.length, 2);
 	assert.equal(answers[0].finish_reason, "tool_calls");
@@ -59,7 +59,8 @@ await forms("tool loop", async (form, key) => {
 
 await forms("structured", async (form, key) => {
 	const { model, caches } = client({ key });
-	const schema = z.object({ title: z.string(), steps: z.array(z.object({ n: z.number().int(), text: z.string() })),
+	const schema = z.object({ title: z.string(),
+		steps: z.array(z.object({ n: z.number().int(), text: z.string() })),
 		mood: z.enum(["calm", "grim"]), note: z.string().nullable() });
 	let answer;
 	const structured = model.withStructuredOutput(schema, { name: "reply", method: "jsonSchema", strict: true });
@@ -130,7 +131,8 @@ await check("error of ours: 429", async () => {
 for (const status of providerStatuses)
 	for (const form of ["json", "stream"])
 		await check(`error of the provider: ${status} ${form}`, async () => {
-			const e = await thrown(() => run(form, client({ model: "fake" }).model, setup.prompts[`status ${status} ${form}`]));
+			const prompt = setup.prompts[`status ${status} ${form}`];
+			const e = await thrown(() => run(form, client({ model: "fake" }).model, prompt));
 			isError(e, status, "fake_code", "messages[0].content");
 			assert.match(e.message, new RegExp(`no, ${status}`));
 		});
@@ -138,7 +140,8 @@ for (const status of providerStatuses)
 await check("error in mid-stream", async () => {
 	let text = "";
 	const e = await thrown(async () => {
-		for await (const piece of await client({ model: "fake" }).model.stream(setup.prompts.break)) text += piece.content;
+		const { model } = client({ model: "fake" });
+		for await (const piece of await model.stream(setup.prompts.break)) text += piece.content;
 	});
 	assert.equal(text, "one");
 	assert.match(e.message, /out of breath/);

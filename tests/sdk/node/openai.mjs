@@ -2,12 +2,14 @@
 import OpenAI from "openai";
 import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
-import { assert, check, forms, plain, providerStatuses, setup, thrown, unique, untilRefused, watched } from "./checks.mjs";
+import { assert, check, forms, plain, providerStatuses, setup, thrown, unique, untilRefused, watched }
+	from "./checks.mjs";
 
 function client(options = {}) {
 	const watch = watched();
 	const { key, ...rest } = options;
-	const openai = new OpenAI({ baseURL: setup.url, apiKey: key ?? setup.key, maxRetries: 0, fetch: watch.fetch, ...rest });
+	const openai = new OpenAI({ baseURL: setup.url, apiKey: key ?? setup.key, maxRetries: 0, fetch: watch.fetch,
+		...rest });
 	return { openai, ...watch };
 }
 
@@ -65,8 +67,8 @@ await forms("tool loop", async (form, key) => {
 	const weather = zodFunction({ name: "weather", description: "The weather in a city.",
 		parameters: z.object({ city: z.string(), days: z.number().int() }),
 		function: (args) => { asked.push(args); return "hail"; } });
-	const runner = openai.chat.completions.runTools({ model: "demo", messages: user(unique("What is the weather like?")),
-		tools: [weather], ...(form === "stream" ? { stream: true, ...usage } : {}) });
+	const runner = openai.chat.completions.runTools({ model: "demo", tools: [weather],
+		messages: user(unique("What is the weather like?")), ...(form === "stream" ? { stream: true, ...usage } : {}) });
 	const content = await runner.finalContent();
 	assert.match(content, /The tool answered "hail"/);
 	assert.equal(asked.length, 1);
@@ -178,17 +180,20 @@ function isError(e, status, code, param) {
 }
 
 async function fails(status, code, param, options, body) {
-	const e = await thrown(() => client(options).openai.chat.completions.create({ model: "demo", messages: user("x"), ...body }));
+	const { openai } = client(options);
+	const e = await thrown(() => openai.chat.completions.create({ model: "demo", messages: user("x"), ...body }));
 	isError(e, status, code, param);
 }
 
 await check("error of ours: 400", () => fails(400, "invalid_type", "temperature", {}, { temperature: "hot" }));
 await check("error of ours: 401", () => fails(401, "invalid_api_key", null, { key: "nobody" }, {}));
-await check("error of ours: 403", () => fails(403, "model_not_allowed", "model", { key: "limited" }, { model: "fake" }));
+await check("error of ours: 403", () =>
+	fails(403, "model_not_allowed", "model", { key: "limited" }, { model: "fake" }));
 await check("error of ours: 404", () => fails(404, "model_not_found", "model", {}, { model: "nothing" }));
 await check("error of ours: 429", async () => {
 	const { openai } = client({ baseURL: setup.limited_url });
-	const e = await untilRefused(() => openai.chat.completions.create({ model: "demo", messages: user(unique("again")) }));
+	const body = { model: "demo", messages: user(unique("again")) };
+	const e = await untilRefused(() => openai.chat.completions.create(body));
 	isError(e, 429, "rate_limit_exceeded", null);
 	assert.ok(Number(e.headers.get("retry-after")) >= 1);
 });
@@ -197,18 +202,17 @@ for (const status of providerStatuses)
 	for (const form of ["json", "stream"])
 		await check(`error of the provider: ${status} ${form}`, async () => {
 			const messages = user(setup.prompts[`status ${status} ${form}`]);
-			const e = await thrown(() =>
-				client().openai.chat.completions.create({ model: "fake", messages, stream: form === "stream" }));
+			const body = { model: "fake", messages, stream: form === "stream" };
+			const e = await thrown(() => client().openai.chat.completions.create(body));
 			isError(e, status, "fake_code", "messages[0].content");
 			assert.equal(e.type, "fake_error");
 			assert.match(e.message, new RegExp(`no, ${status}`));
 		});
 
 await check("error in mid-stream", async () => {
-	const pieces = [];
+	const pieces = [], body = { model: "fake", messages: user(setup.prompts.break), stream: true };
 	const e = await thrown(async () => {
-		const messages = user(setup.prompts.break);
-		for await (const chunk of await client().openai.chat.completions.create({ model: "fake", messages, stream: true }))
+		for await (const chunk of await client().openai.chat.completions.create(body))
 			pieces.push(chunk.choices[0].delta.content ?? "");
 	});
 	assert.equal(pieces.join(""), "one");

@@ -312,8 +312,8 @@ for number in CLASSES:
     for form_ in "json", "stream":
         @check(f"error of the provider: {number} {form_}")
         def _():
-            create = Client().chat.completions.create
-            e = thrown(create, model="fake", messages=user(PROMPTS[f"status {number} {form_}"]), stream=form_ == "stream")
+            messages = user(PROMPTS[f"status {number} {form_}"])
+            e = thrown(Client().chat.completions.create, model="fake", messages=messages, stream=form_ == "stream")
             is_error(e, number, "fake_code", "messages[0].content")
             assert e.type == "fake_error" and f"no, {number}" in str(e)
 
