@@ -25,6 +25,7 @@ EVENT    = -levent_openssl -levent -lssl -lcrypto
 LIB_OBJ  = $(patsubst %.c,$(B)/%.o,$(wildcard lib/*/*.c))
 DEMO_OBJ = $(patsubst %.c,$(B)/%.o,$(wildcard app/demo*.c))
 UNITS    = $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/*/*_test.c))
+TARGETS ?= $(patsubst tests/fuzz/%_fuzz.c,%,$(wildcard tests/fuzz/*_fuzz.c))
 FUZZ     = $(patsubst tests/fuzz/%_fuzz.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*_fuzz.c))
 
 all: $(B)/pavise $(B)/demo-llm
@@ -33,6 +34,7 @@ help:
 	@echo "make run        everything up to a working chat on http://127.0.0.1:$(PORT); Ctrl-C ends it"
 	@echo "make test       unit tests (plain and sanitized), fuzz corpora, system tests with the real servers"
 	@echo "make bench      ratios: against the floor, against the provider itself; memory; a thousand streams"
+	@echo "make fuzzing    libFuzzer, ten minutes a target (TARGETS=\"sse schema\" FUZZ_SECONDS=60 for less)"
 	@echo "make lint       warnings as errors, include direction, format"
 	@echo "make test-docker  builds the image, brings up compose, chats with it"
 	@echo "make deps       the Debian packages that all of this needs"
@@ -67,6 +69,14 @@ $(B)/unit/%: $(B)/tests/unit/%.o $(B)/libpavise.a
 $(B)/fuzz/%: $(B)/tests/fuzz/%_fuzz.o $(B)/tests/fuzz/replay.o $(B)/libpavise.a
 	@mkdir -p $(@D)
 	$(CC) $(MODE) $(LINK) -o $@ $^ $(LIBS)
+
+# libFuzzer, each target for FUZZ_SECONDS; what it finds is kept in $(B)/fuzzing/
+FUZZ_SECONDS ?= 600
+fuzzing: $(wildcard tests/fuzz/*_fuzz.c)
+	@app/deps build fuzz
+	@$(MAKE) --no-print-directory -s B=$(B)/fuzzing CC=clang LINK= \
+		MODE="-O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" $(B)/fuzzing/libpavise.a
+	@for t in $(TARGETS); do B=$(B) tests/fuzz/run $$t $(FUZZ_SECONDS) || exit 1; done
 
 units: $(UNITS)
 fuzz: $(FUZZ)
@@ -104,6 +114,6 @@ bench: deps
 test-docker:
 	@tests/docker/run
 
-.PHONY: all help deps run units fuzz test bench lint format clean test-docker
+.PHONY: all help deps run units fuzz fuzzing test bench lint format clean test-docker
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,6 +1,6 @@
 """
 The official client in a browser: a page of one origin, the gateway on another. What CORS promises is kept by the
-browser and not by us, so a real one is asked: headless Chromium, which tells the server of the page how each check went.
+browser and not by us, so a real one is asked: headless Chromium, which tells the page's server how each check went.
 """
 
 import http.server

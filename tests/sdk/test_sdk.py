@@ -49,7 +49,8 @@ def checks_of(client):
     if "completions across" not in can:
         names = [name for name in names if not (name.startswith("text completion: ") and " from the " in name)]
     if "raw" in can:
-        names += [*forms("several choices"), *forms("everything at once"), "embeddings: as numbers"]
+        names += [*forms("several choices"), *forms("everything at once"), "embeddings: as numbers",
+                  "every field: miss", "every field: hit"]
     if "models" in can:
         names += ["models: list", "models: one", "models: none"]
     if "told" in can:
@@ -108,6 +109,33 @@ def answer_richly(call):
     call.end_stream()
 
 
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
+FIELDS = {  # nearly all that a chat request can have, and something that nobody knows
+    "model": "fake", "n": 1, "seed": 7, "temperature": 0.5, "top_p": 1, "frequency_penalty": -1.5, "presence_penalty": 0,
+    "max_completion_tokens": 100, "stop": ["\n\n", "END"], "logit_bias": {"50256": -100}, "logprobs": True,
+    "top_logprobs": 2, "user": "u-1", "safety_identifier": "s-1", "prompt_cache_key": "k", "metadata": {"a": "b"},
+    "reasoning_effort": "low", "verbosity": "low", "service_tier": "flex", "parallel_tool_calls": True,
+    "modalities": ["text"], "prediction": {"type": "content", "content": "Es war einmal"},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "city", "strict": True, "schema": CITY}},
+    "tools": [{"type": "function", "function": {"name": "weather", "strict": True, "parameters": CITY}}],
+    "tool_choice": {"type": "function", "function": {"name": "weather"}},
+    "x_unknown": {"deep": [1, 2.5, None, "\u20ac", {"z": 1, "a": 2}]},
+}
+PARTS = [
+    {"role": "developer", "content": "Be brief."},
+    {"role": "user", "name": "Ada", "content": [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}},
+        {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}}]},
+    {"role": "assistant", "content": None, "tool_calls": [tool_call(1, arguments='{"city": "Ulm"}')]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "hail"},
+]
+ANSWER = completion("{\"city\":\"Ulm\"}", x_answer={"b": [1, {"c": None}], "a": "\u00e9"})
+ANSWER["choices"][0]["message"] |= {"annotations": [], "reasoning_content": "Hm.", "x_message": 1.5}
+ANSWER["usage"] = {**ANSWER["usage"], "completion_tokens_details": {"reasoning_tokens": 1}, "x_usage": "y"}
+
+
 class Moods:
     """What the FakeProvider does for one client; prompts: mood → prompt."""
 
@@ -122,6 +150,8 @@ class Moods:
         self.prompts["abort"] = provider.on(self.wait_for_the_end)
         self.prompts["break"] = provider.on(self.break_off)
         self.prompts["rich"] = provider.on(answer_richly)
+        self.prompts["fields"] = provider.on(lambda call: call.answer(ANSWER))
+        self.fields = {**FIELDS, "messages": [*PARTS, {"role": "user", "content": self.prompts["fields"]}]}
 
     def refuse(self, status, headers=None):
         return lambda call: call.error(status, f"no, {status}", headers, param="messages[0].content")
@@ -165,7 +195,8 @@ class Run:
         self.moods = Moods(stack.provider)
         setup = {"url": f"http://127.0.0.1:{stack.client.port}/v1", "key": KEYS[client],
                  "limited_url": f"http://127.0.0.1:{limited.client.port}/v1",
-                 "prompts": self.moods.prompts, "tag": secrets.token_hex(6)}
+                 "prompts": self.moods.prompts, "tag": secrets.token_hex(6), "fields": self.moods.fields,
+                 "answer": ANSWER}
         try:
             command = self.command()
         except install.Unreachable as e:
@@ -241,6 +272,12 @@ def test_provider_saw_each_attempt(run, client):
     if "told" in CLIENTS[client][1]:
         expected["do not retry"] = 1
     assert {mood: run.moods.calls(mood) for mood in expected} == expected
+
+
+@pytest.mark.parametrize("client", [client for client in CLIENTS if "raw" in CLIENTS[client][1]])
+def test_every_field_that_the_client_sends_arrives(run):
+    [call] = run.moods.provider.requests(run.moods.prompts["fields"])
+    assert call.json == {**run.moods.fields, "stream": False} or call.json == run.moods.fields
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -23,7 +23,8 @@ async function run(form, runnable, input) {
 
 function message({ content, tool_calls, usage_metadata, response_metadata }) {
 	const { output_token_details, ...usage } = usage_metadata; // LangChain adds an empty one to an answer's usage
-	return JSON.parse(JSON.stringify({ content, tool_calls, usage, finish_reason: response_metadata.finish_reason }));
+	const { finish_reason } = response_metadata;
+	return JSON.parse(JSON.stringify({ content, tool_calls, usage, finish_reason }));
 }
 
 // ── Chat in both forms ──

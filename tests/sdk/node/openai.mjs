@@ -68,7 +68,8 @@ await forms("tool loop", async (form, key) => {
 		parameters: z.object({ city: z.string(), days: z.number().int() }),
 		function: (args) => { asked.push(args); return "hail"; } });
 	const runner = openai.chat.completions.runTools({ model: "demo", tools: [weather],
-		messages: user(unique("What is the weather like?")), ...(form === "stream" ? { stream: true, ...usage } : {}) });
+		messages: user(unique("What is the weather like?")),
+		...(form === "stream" ? { stream: true, ...usage } : {}) });
 	const content = await runner.finalContent();
 	assert.match(content, /The tool answered "hail"/);
 	assert.equal(asked.length, 1);
@@ -85,6 +86,13 @@ await forms("structured", async (form, key) => {
 	assert.deepEqual(Reply.parse(parsed), parsed);
 	return result;
 });
+
+for (const cache of ["MISS", "HIT"])
+	await check(`every field: ${cache.toLowerCase()}`, async () => {
+		const { openai, caches } = client();
+		assert.deepEqual(plain(await openai.chat.completions.create(setup.fields)), plain(setup.answer));
+		assert.deepEqual(caches(), [cache]);
+	});
 
 // The SDK has nothing that puts a text completion's stream together.
 async function assembled(stream) {
@@ -227,10 +235,10 @@ for (const status of [429, 500])
 		await check(`retry: ${status}, ${form}`, async () => {
 			const { openai, statuses } = client({ maxRetries: 2 });
 			const messages = user(setup.prompts[`retry ${status} ${form}`]);
-			const content = form === "json"
-				? (await openai.chat.completions.create({ model: "fake", messages })).choices[0].message.content
-				: await openai.chat.completions.stream({ model: "fake", messages }).finalContent();
-			assert.equal(content, "It is fine.");
+			const body = { model: "fake", messages };
+			const answer = form === "json" ? await openai.chat.completions.create(body)
+				: await openai.chat.completions.stream(body).finalChatCompletion();
+			assert.equal(answer.choices[0].message.content, "It is fine.");
 			assert.deepEqual(statuses(), [status, 200]);
 		});
 

@@ -183,6 +183,19 @@ def structured(form, client):
     return plain(answer)
 
 
+def every_field(cache):
+    client, body = Client(), dict(SETUP["fields"])
+    unknown = {"x_unknown": body.pop("x_unknown")}
+    answer = client.chat.completions.create(**body, extra_body=unknown).to_dict()
+    same = {"id": answer["id"], "created": answer["created"]}
+    assert answer == {**SETUP["answer"], **same}, f"\n{answer}\n{SETUP['answer']}"
+    assert client.caches == [cache]
+
+
+check("every field: miss")(lambda: every_field("MISS"))
+check("every field: hit")(lambda: every_field("HIT"))
+
+
 def assembled(stream):
     """The SDK has nothing that puts a text completion's stream together."""
     out = {}

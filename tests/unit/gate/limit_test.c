@@ -33,7 +33,10 @@ static const struct limit none;
 
 static void begin(struct txn *t, const struct key *key, const struct model *m)
 {
-	*t = (struct txn){.worker = &worker, .config = &config, .key = key, .model = m};
+	static struct store_item batch[2][TXN_LIMITS]; /* for two transactions side by side */
+	static int turn;
+
+	*t = (struct txn){.worker = &worker, .config = &config, .key = key, .model = m, .batch = batch[turn++ % 2]};
 	store_begin(worker.store);
 	limit_prepare(t);
 }
