@@ -260,22 +260,50 @@ static struct json_object *with_indexes(struct json_object *calls)
 	return out;
 }
 
-static int play_message(struct player *p, struct json_object *choice, int64_t index)
+/* As OpenAI begins: who speaks, and nothing said yet. The SDKs count on a first chunk that says no more. */
+static struct json_object *opening(struct json_object *message)
 {
-	struct json_object *delta = json_object_new_object(), *rest;
-	bool calls;
-	int verdict;
+	struct json_object *delta = json_object_new_object();
 
-	json_each_member (json_get(choice, "message"), m) {
+	json_each_member (message, m) {
+		if (strcmp(m.name, "role") == 0)
+			json_set(delta, m.name, json_object_get(m.value));
+		else if (!m.value)
+			json_set(delta, m.name, NULL);
+		else if (strcmp(m.name, "content") == 0 && json_object_is_type(m.value, json_type_string))
+			json_set_str(delta, m.name, "");
+	}
+	return delta;
+}
+
+/* Everything that the message says. */
+static struct json_object *said(struct json_object *message)
+{
+	struct json_object *delta = json_object_new_object();
+	bool calls;
+
+	json_each_member (message, m) {
+		if (!m.value || strcmp(m.name, "role") == 0)
+			continue;
 		calls = strcmp(m.name, "tool_calls") == 0 && json_object_is_type(m.value, json_type_array);
 		json_set(delta, m.name, calls ? with_indexes(m.value) : json_object_get(m.value));
 	}
-	rest = json_object_new_object();
+	return delta;
+}
+
+static int play_message(struct player *p, struct json_object *choice, int64_t index)
+{
+	struct json_object *message = json_get(choice, "message"), *rest = json_object_new_object();
+	int verdict = 0;
+
 	json_each_member (choice, m)
 		if (strcmp(m.name, "message") != 0 && strcmp(m.name, "index") != 0 &&
 			strcmp(m.name, "finish_reason") != 0)
 			json_set(rest, m.name, json_object_get(m.value));
-	verdict = emit_choice(p, index, delta, rest);
+	if (p->r->form->message)
+		verdict = emit_choice(p, index, opening(message), NULL);
+	if (verdict == 0)
+		verdict = emit_choice(p, index, said(message), rest);
 	json_object_put(rest);
 	if (verdict)
 		return verdict;
