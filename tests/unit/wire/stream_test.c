@@ -210,6 +210,11 @@ static void test_json_tool_calls_get_an_index(void **state)
 	assert_int_equal(play_back(&tape, "", 0, &played), 0);
 	delta = json_get(
 		json_object_array_get_idx(json_get_array(json_object_array_get_idx(played, 0), "choices"), 0), "delta");
+	assert_string_equal(json_get_str(delta, "role"), "assistant"); /* as OpenAI begins */
+	assert_true(json_has(delta, "content"));
+	assert_int_equal(json_object_object_length(delta), 2);
+	delta = json_get(
+		json_object_array_get_idx(json_get_array(json_object_array_get_idx(played, 1), "choices"), 0), "delta");
 	calls = json_get_array(delta, "tool_calls");
 	assert_int_equal(json_object_array_length(calls), 2);
 	assert_int_equal(json_get_int(json_object_array_get_idx(calls, 0), "index", -1), 0);
