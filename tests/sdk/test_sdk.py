@@ -112,10 +112,11 @@ def answer_richly(call):
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
         "additionalProperties": False}
 FIELDS = {  # nearly all that a chat request can have, and something that nobody knows
-    "model": "fake", "n": 1, "seed": 7, "temperature": 0.5, "top_p": 1, "frequency_penalty": -1.5, "presence_penalty": 0,
-    "max_completion_tokens": 100, "stop": ["\n\n", "END"], "logit_bias": {"50256": -100}, "logprobs": True,
-    "top_logprobs": 2, "user": "u-1", "safety_identifier": "s-1", "prompt_cache_key": "k", "metadata": {"a": "b"},
-    "reasoning_effort": "low", "verbosity": "low", "service_tier": "flex", "parallel_tool_calls": True,
+    "model": "fake", "n": 1, "seed": 7, "temperature": 0.5, "top_p": 1, "frequency_penalty": -1.5,
+    "presence_penalty": 0, "max_completion_tokens": 100, "stop": ["\n\n", "END"], "logit_bias": {"50256": -100},
+    "logprobs": True, "top_logprobs": 2, "user": "u-1", "safety_identifier": "s-1", "prompt_cache_key": "k",
+    "metadata": {"a": "b"}, "reasoning_effort": "low", "verbosity": "low", "service_tier": "flex",
+    "parallel_tool_calls": True,
     "modalities": ["text"], "prediction": {"type": "content", "content": "Es war einmal"},
     "response_format": {"type": "json_schema", "json_schema": {"name": "city", "strict": True, "schema": CITY}},
     "tools": [{"type": "function", "function": {"name": "weather", "strict": True, "parameters": CITY}}],
