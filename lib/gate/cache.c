@@ -31,7 +31,7 @@ static void part(struct buf *out, const char *text)
 
 void cache_key(struct txn *t)
 {
-	struct buf text = BUF_INIT((size_t)t->config->server.max_body * 2 + 65536);
+	struct buf text = BUF_INIT(CANON_MAX_BYTES(t->config->server.max_body));
 	char hex[SHA256_HEX + 1];
 
 	buf_printf(&text, "%d\n", KEY_FORMAT);
@@ -41,7 +41,7 @@ void cache_key(struct txn *t)
 	part(&text, t->model->provider->base_url);
 	part(&text, t->model->model);
 	canon_hashed(&text, t->body);
-	BUG_ON(text.overflow); /* our spelling is never twice as long as the client's */
+	BUG_ON(text.overflow);
 	hash_sha256(text.data, text.len, t->cache_hash);
 	buf_release(&text);
 	hash_hex(t->cache_hash, SHA256_BYTES, hex);

@@ -214,6 +214,15 @@ def chunked(each, pieces, end=b"0\r\n\r\n"):
                     "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + body)
 
 
+@pytest.mark.parametrize("number", ["1e19", "1e-5", "1e5", "1E0", "9e20", "1e-6", "12345678901234567890"])
+def test_the_largest_body_of_numbers_that_we_spell_longer(each, number):
+    """1e19 has 4 bytes here and 20 in our spelling: five times the body, and no reason to stumble."""
+    head = b"{\"model\":\"demo\",\"messages\":[{\"role\":\"user\",\"content\":\"numbers " + number.encode() + b"\"}],\"x\":["
+    room = (256 * 1024 - len(head) - 2) // (len(number) + 1)
+    body = head + b",".join([number.encode()] * room) + b"]}"
+    assert each.post(body).status == 200
+
+
 def test_a_body_in_chunks(each):
     with chunked(each, [GOOD[:9], GOOD[9:10], GOOD[10:]]) as stream:
         assert stream.whole().status == 200
