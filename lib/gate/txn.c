@@ -147,6 +147,7 @@ void txn_run(struct worker *w)
 		answer_error(t);
 	account(t);
 	fcgi_finish();
+	store_end(w->store);
 	arena_reset(&w->arena);
 	if (t->called)
 		heap_trim(); /* nobody waits now, and the next answer may be a long time off */
