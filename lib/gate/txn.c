@@ -54,6 +54,7 @@ static const char *path_of(struct txn *t)
 		uri = fcgi_param("SCRIPT_NAME");
 	if (!uri)
 		uri = "";
+	uri = http_origin_form(uri);
 	len = http_path_len(uri);
 	if (base_len && len >= base_len && strncmp(uri, base, base_len) == 0 &&
 		(len == base_len || uri[base_len] == '/')) {

@@ -369,3 +369,18 @@ def test_records_in_single_bytes_and_with_padding(stack):
         for i in range(len(sent)):
             connection.send(sent[i:i + 1])
         assert connection.answer().status == 200
+
+
+@pytest.mark.parametrize("name,body,param", [
+    ("model", {"model": "demo\0x"}, "model"),
+    ("role", {"messages": [{"role": "user\0x", "content": "hi"}]}, "messages[0].role"),
+])
+def test_a_name_with_nul_in_it_is_no_name(each, name, body, param):
+    assert each.post(json.dumps({**ask("nul"), **body})).status == 400
+    assert each.post(json.dumps({**ask("nul"), **body})).error["param"] == param
+
+
+def test_an_absolute_target_is_its_path(each):
+    answer = each.raw(b"GET http://127.0.0.1/v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer demo\r\n"
+                      b"Connection: close\r\n\r\n")
+    assert answer.whole().status == 200
