@@ -315,8 +315,9 @@ static struct json_object *get_typed(struct json_object *obj, const char *name, 
 const char *json_get_str(struct json_object *obj, const char *name)
 {
 	struct json_object *value = get_typed(obj, name, json_type_string);
+	const char *s = value ? json_object_get_string(value) : NULL;
 
-	return value ? json_object_get_string(value) : NULL;
+	return s && strlen(s) == (size_t)json_object_get_string_len(value) ? s : NULL;
 }
 
 int64_t json_get_int(struct json_object *obj, const char *name, int64_t fallback)

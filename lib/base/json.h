@@ -47,9 +47,10 @@ void json_print_string(struct buf *out, const char *s, size_t len);
 void json_print_double(struct buf *out, double d);
 
 /* Reading: each returns NULL, or the fallback, where the member is missing or of another type. `obj` may be NULL. */
-struct json_object *json_get(struct json_object *obj, const char *name);           /* any type; a JSON null is NULL */
-bool json_has(struct json_object *obj, const char *name);                          /* also true for a null */
-const char *json_get_str(struct json_object *obj, const char *name);               /* NUL-terminated, owned by obj */
+struct json_object *json_get(struct json_object *obj, const char *name); /* any type; a JSON null is NULL */
+bool json_has(struct json_object *obj, const char *name);                /* also true for a null */
+/* NUL-terminated, owned by obj; one with a NUL inside is none. */
+const char *json_get_str(struct json_object *obj, const char *name);
 int64_t json_get_int(struct json_object *obj, const char *name, int64_t fallback); /* INT64_MAX for more than that */
 bool json_get_bool(struct json_object *obj, const char *name, bool fallback);
 struct json_object *json_get_array(struct json_object *obj, const char *name);

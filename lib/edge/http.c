@@ -153,3 +153,15 @@ size_t http_path_len(const char *request_uri)
 {
 	return strcspn(request_uri, "?#");
 }
+
+const char *http_origin_form(const char *uri)
+{
+	const char *authority = strncasecmp(uri, "http://", 7) == 0    ? uri + 7
+				: strncasecmp(uri, "https://", 8) == 0 ? uri + 8
+								       : NULL;
+
+	if (!authority)
+		return uri;
+	uri = authority + strcspn(authority, "/?#");
+	return *uri == '/' ? uri : "/";
+}

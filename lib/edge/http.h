@@ -38,6 +38,9 @@ void http_trace_begin(struct http_trace *trace);
 enum { HTTP_TRACEPARENT = 56 };
 void http_trace_print(const struct http_trace *trace, char out[HTTP_TRACEPARENT]);
 
+/* "http://host/path" as a target (RFC 9112, 3.2.2) less its scheme and authority; anything else as it is. */
+const char *http_origin_form(const char *request_uri);
+
 /* Request targets arrive as they were sent: cuts the query off and collapses nothing. Length of the path. */
 size_t http_path_len(const char *request_uri);
 

@@ -33,6 +33,7 @@ struct stats_slot {
 };
 
 struct stats_store_server {
+	_Atomic uint64_t name;       /* a hash of it; 0 = free */
 	_Atomic int down;            /* 1 = down, and the warning has been given */
 	_Atomic int timeouts;        /* in a row, of all processes together */
 	_Atomic int64_t retry_at_us; /* clock_mono_us() at which one worker may probe */

@@ -36,6 +36,23 @@ bool store_server_valid(const char *server, const char **why)
 	return store_server_parse(&probe, server, why);
 }
 
+/* By name, since the next configuration may list other servers in another order. */
+static struct stats_store_server *health_of(const char *name, struct stats *shared)
+{
+	uint64_t hash = 0xcbf29ce484222325u, seen; /* FNV-1a */
+	const char *c;
+	int i;
+
+	for (c = name; *c; c++)
+		hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+	for (i = 0; i < STATS_STORE_SERVERS; i++) {
+		seen = 0;
+		if (atomic_compare_exchange_strong(&shared->store[i].name, &seen, hash) || seen == hash)
+			return &shared->store[i];
+	}
+	return &shared->store[hash % STATS_STORE_SERVERS]; /* many reloads later: shared with somebody */
+}
+
 static int server_index(struct store *s, const char *name, struct stats *shared)
 {
 	const char *why;
@@ -47,7 +64,8 @@ static int server_index(struct store *s, const char *name, struct stats *shared)
 	BUG_ON(s->count == STATS_STORE_SERVERS); /* the configuration bounds their number */
 	if (!store_server_parse(&s->servers[s->count], name, &why))
 		die("memcached server \"%s\": %s", name, why);
-	s->servers[s->count].health = &shared->store[s->count];
+	s->servers[s->count].health = health_of(name, shared);
+	store_server_resolve(&s->servers[s->count]);
 	return s->count++;
 }
 
@@ -107,6 +125,15 @@ void store_free(struct store *s)
 void store_begin(struct store *s)
 {
 	s->given_up = false;
+}
+
+void store_end(struct store *s)
+{
+	int i;
+
+	for (i = 0; i < s->count; i++)
+		if (s->servers[i].stale)
+			store_server_resolve(&s->servers[i]);
 }
 
 static struct store_server *server_of(struct store *s, const struct store_item *item)

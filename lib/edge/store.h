@@ -65,12 +65,15 @@ struct store_options {
 /* Whether a server's name can be used; *why is a phrase for a message if not. */
 bool store_server_valid(const char *server, const char **why);
 
-/* Reads the names and makes the rings; connects to nothing. Call before fork; connections are made by each process. */
+/* Reads the names and makes the rings; looks up their hosts; connects to nothing. Call before fork:
+ * connections are made by each process. */
 struct store *store_new(const struct store_options *o, struct stats *shared);
 void store_free(struct store *s);
 
 /* A new request: it may wait for the store again. */
 void store_begin(struct store *s);
+/* Behind a request, when nobody waits: looks up again the names of servers that could not be reached. */
+void store_end(struct store *s);
 
 /* Runs all items; each has its result. */
 void store_run(struct store *s, struct store_item *items, size_t count);

@@ -106,6 +106,7 @@ void store_server_failed(struct store_server *v, const char *why)
 {
 	disconnect(v);
 	v->pending = false;
+	v->stale = !v->is_unix;
 	atomic_store(&v->health->retry_at_us, clock_mono_us() + DOWN_FOR_US);
 	if (!atomic_exchange(&v->health->down, 1))
 		log_event(LOG_WARN, "memcached_down",
@@ -166,31 +167,41 @@ static int open_unix(const struct store_server *v)
 	return fd;
 }
 
-static int open_tcp(struct store_server *v)
+void store_server_resolve(struct store_server *v)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list, *a;
 	char port[8];
-	int fd = -1, one = 1;
 
+	v->stale = false;
 	snprintf(port, sizeof(port), "%u", v->port);
-	if (getaddrinfo(v->host, port, &hints, &list) != 0)
-		return -1;
-	for (a = list; a && fd < 0; a = a->ai_next) {
-		fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (v->is_unix || getaddrinfo(v->host, port, &hints, &list) != 0)
+		return;
+	v->addr_count = 0;
+	for (a = list; a && v->addr_count < STORE_ADDRS; a = a->ai_next) {
+		memcpy(&v->addrs[v->addr_count].addr, a->ai_addr, a->ai_addrlen);
+		v->addrs[v->addr_count++].len = a->ai_addrlen;
+	}
+	freeaddrinfo(list);
+}
+
+static int open_tcp(struct store_server *v)
+{
+	const struct sockaddr *addr;
+	int fd, one = 1, i;
+
+	for (i = 0; i < v->addr_count; i++) {
+		addr = (const struct sockaddr *)&v->addrs[i].addr;
+		fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 		if (fd < 0)
 			continue;
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
-			break;
-		if (errno == EINPROGRESS) {
-			v->connecting = true;
-			break;
-		}
+		v->connecting = connect(fd, addr, v->addrs[i].len) != 0;
+		if (!v->connecting || errno == EINPROGRESS)
+			return fd;
 		close(fd);
-		fd = -1;
 	}
-	freeaddrinfo(list);
-	return fd;
+	v->connecting = false;
+	return -1;
 }
 
 static bool ensure_connected(struct store_server *v)

@@ -10,8 +10,9 @@
 #include "edge/store.h"
 
 #include <netinet/in.h>
+#include <sys/socket.h>
 
-enum { STORE_TIMEOUTS = 3, STORE_NAME_MAX = 256 };
+enum { STORE_ADDRS = 4, STORE_TIMEOUTS = 3, STORE_NAME_MAX = 256 };
 
 struct store_server {
 	char name[STORE_NAME_MAX]; /* as configured */
@@ -19,6 +20,12 @@ struct store_server {
 	in_port_t port;
 	bool is_unix;
 	struct stats_store_server *health; /* shared by all processes of the host */
+	struct {
+		struct sockaddr_storage addr;
+		socklen_t len;
+	} addrs[STORE_ADDRS]; /* of a host: looked up when the configuration is loaded, never within a request */
+	int addr_count;
+	bool stale; /* could not be connected to: look its name up again when nobody waits */
 
 	int fd; /* -1 = not connected */
 	bool connecting, fresh;
@@ -34,6 +41,9 @@ struct store_server {
 
 bool store_server_parse(struct store_server *v, const char *name, const char **why);
 void store_server_release(struct store_server *v);
+/* Looks the host's name up, which may take as long as DNS takes. A name that is not found keeps the addresses it had.
+ */
+void store_server_resolve(struct store_server *v);
 
 /* Up, or down for so long that this process is the one that tries again. */
 bool store_server_usable(struct store_server *v);

@@ -187,6 +187,16 @@ static int64_t next_limit(const struct running *r, enum upstream_end *which)
 	return at;
 }
 
+/* A callback that writes to a slow client may take long: that is not the provider's silence. */
+static int hand_on(struct running *r, int (*callback)(void *ctx))
+{
+	int64_t before = clock_mono_us();
+	int verdict = callback(r->call->ctx);
+
+	r->last_byte_us += clock_mono_us() - before;
+	return verdict;
+}
+
 static bool closed(int fd)
 {
 	struct pollfd p = {fd, 0, 0};
@@ -203,7 +213,7 @@ static bool wait_more(struct running *r, enum upstream_end *end)
 	if (now >= limit)
 		return false;
 	if (now >= tick) {
-		if (r->call->on_tick(r->call->ctx) != 0) {
+		if (hand_on(r, r->call->on_tick) != 0) {
 			*end = UPSTREAM_STOPPED;
 			return false;
 		}
@@ -246,7 +256,7 @@ static enum upstream_end drive(struct running *r, char *error)
 		curl_multi_perform(multi, &active);
 		if (r->fresh) {
 			r->fresh = false;
-			r->stopped |= r->call->on_read(r->call->ctx) != 0;
+			r->stopped |= hand_on(r, r->call->on_read) != 0;
 		}
 		if (r->stopped)
 			return UPSTREAM_STOPPED;

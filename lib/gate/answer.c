@@ -31,10 +31,13 @@ void answer_reset_text(int64_t ms, char *out, size_t room)
 /* Of the tightest limit: the one with the least left. */
 static void add_rate_limit(struct txn *t, struct buf *head)
 {
-	const struct limit_use *use = limit_tightest(t);
+	const struct limit_use *use;
 	char reset[32];
 	int64_t left;
 
+	if (t->key && t->limit_count == 0 && t->config->limits.count)
+		limit_peek(t);
+	use = limit_tightest(t);
 	if (!use)
 		return;
 	http_head_add(head, "x-ratelimit-limit-requests", "%lld", (long long)use->limit->amount);

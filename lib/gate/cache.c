@@ -44,7 +44,7 @@ void cache_question(struct txn *t, struct buf *out)
 		part(out, http_header(*h) ? http_header(*h) : "");
 	}
 	canon_hashed(out, t->body);
-	BUG_ON(out->overflow); /* our spelling is never twice as long as the client's */
+	BUG_ON(out->overflow);
 }
 
 void cache_key_name(const struct txn *t, const uint8_t hash[32], char key[TXN_KEY])
@@ -57,7 +57,7 @@ void cache_key_name(const struct txn *t, const uint8_t hash[32], char key[TXN_KE
 
 void cache_key(struct txn *t)
 {
-	struct buf question = BUF_INIT((size_t)t->config->server.max_body * 2 + 65536);
+	struct buf question = BUF_INIT(CACHE_QUESTION_MAX(t->config->server.max_body));
 
 	cache_question(t, &question);
 	hash_sha256(question.data, question.len, t->cache_hash);

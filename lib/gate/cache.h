@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "gate/txn.h"
+#include "wire/canon.h"
 
 struct cache_entry {
 	int64_t stored_ms, expires_ms;                      /* clock_real_ms() */
@@ -20,6 +21,9 @@ struct cache_entry {
 	const char *script; /* "" = none */
 	size_t script_len;
 };
+
+/* The most bytes of a question: the body, and the headers that go to the provider, however they are spelled. */
+#define CACHE_QUESTION_MAX(max_body) (CANON_MAX_BYTES(max_body) + (8 << 20))
 
 /* Appends all that the hash covers: everything that can change the answer. Call before the body is edited. */
 void cache_question(struct txn *t, struct buf *out);

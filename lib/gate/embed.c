@@ -38,7 +38,7 @@ size_t embed_entries(const struct txn *t)
 void embed_prepare(struct txn *t)
 {
 	struct embed *e = t->embed = arena_alloc(t->arena, sizeof(*e));
-	struct buf question = BUF_INIT((size_t)t->config->server.max_body * 2 + 65536), input = BUF_INIT(question.max);
+	struct buf question = BUF_INIT(CACHE_QUESTION_MAX(t->config->server.max_body)), input = BUF_INIT(question.max);
 	struct json_object *all = json_object_get(json_get(t->body, "input"));
 	struct embed_input *in;
 	size_t i;
@@ -89,7 +89,7 @@ static int64_t price_of_input(const struct txn *t, int64_t tokens)
 	return price_of(t->model, &(struct answer_facts){.input_tokens = tokens});
 }
 
-/* Everything is known by now. */
+/* Everything is known by now; bought_tokens -1: the provider did not say. */
 static enum verdict answer_all(struct txn *t, int64_t bought_tokens)
 {
 	const struct embed *e = t->embed;
@@ -97,7 +97,7 @@ static enum verdict answer_all(struct txn *t, int64_t bought_tokens)
 	enum verdict verdict;
 	size_t i;
 
-	t->facts.input_tokens = e->known_tokens + bought_tokens;
+	t->facts.input_tokens = e->known_tokens + (bought_tokens > 0 ? bought_tokens : 0);
 	t->facts.output_tokens = 0;
 	t->cost_pusd = price_of_input(t, bought_tokens);
 	t->saved_pusd = e->known ? price_of_input(t, e->known_tokens) : -1;
@@ -236,5 +236,5 @@ enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_obj
 		e->inputs[i].embedding_len = one.len;
 		buf_release(&one);
 	}
-	return answer_all(t, t->facts.input_tokens > 0 ? t->facts.input_tokens : 0);
+	return answer_all(t, t->facts.input_tokens);
 }

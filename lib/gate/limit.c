@@ -39,27 +39,69 @@ static void identity(const struct txn *t, const struct limit *l, char out[IDENTI
 	buf_release(&text);
 }
 
+/* The limit's window of this moment, for whoever asks. */
+static void use_limit(struct txn *t, const struct limit *l, int64_t now, struct limit_use *use)
+{
+	int64_t window = l->window / 1000, start = now - now % window;
+	char who[IDENTITY_MAX];
+
+	identity(t, l, who);
+	*use = (struct limit_use){.limit = l, .end_ms = start + window, .used = -1};
+	snprintf(use->key, sizeof(use->key), "%s:c:%s:%s:%lld:%lld", t->config->memcached.prefix, l->name, who,
+		(long long)(window / 1000), (long long)(start / 1000));
+}
+
 void limit_prepare(struct txn *t)
 {
 	const struct limit *limits = t->config->limits.items;
-	int64_t now = clock_real_ms(), window, start;
+	int64_t now = clock_real_ms();
 	struct limit_use *use;
-	char who[IDENTITY_MAX];
 	size_t i;
 
 	for (i = 0; i < t->config->limits.count; i++) {
 		use = &t->limits[t->limit_count++];
-		window = limits[i].window / 1000;
-		start = now - now % window;
-		identity(t, &limits[i], who);
-		*use = (struct limit_use){.limit = &limits[i], .end_ms = start + window, .used = -1};
-		snprintf(use->key, sizeof(use->key), "%s:c:%s:%s:%lld:%lld", t->config->memcached.prefix,
-			limits[i].name, who, (long long)(window / 1000), (long long)(start / 1000));
+		use_limit(t, &limits[i], now, use);
 		t->batch[t->batch_count++] = (struct store_item){.op = STORE_INCR,
 			.pool = STORE_COUNTERS,
 			.key = use->key,
 			.ttl_s = (uint32_t)((use->end_ms - now) / 1000 + SLACK_S),
 			.delta = 1};
+	}
+}
+
+/* A counter as GET gives it: digits, with spaces behind them after a DECR. */
+static int64_t number_of(const struct store_item *item)
+{
+	const char *digits = item->value;
+	int64_t n = 0;
+	size_t i;
+
+	for (i = 0; i < item->value_len && i < 18 && digits[i] >= '0' && digits[i] <= '9'; i++)
+		n = n * 10 + (digits[i] - '0');
+	return n;
+}
+
+void limit_peek(struct txn *t)
+{
+	const struct limit *limits = t->config->limits.items;
+	struct store_item items[TXN_LIMITS];
+	struct limit_use *use;
+	size_t i, n = 0;
+
+	for (i = 0; i < t->config->limits.count; i++) {
+		if ((limits[i].per & PER_MODEL) && !t->model)
+			continue;
+		use = &t->limits[n];
+		use_limit(t, &limits[i], clock_real_ms(), use);
+		items[n++] = (struct store_item){.op = STORE_GET, .pool = STORE_COUNTERS, .key = use->key};
+	}
+	t->limit_count = n;
+	store_run(t->worker->store, items, n);
+	for (i = 0; i < n; i++) {
+		if (items[i].result == STORE_MISS)
+			t->limits[i].used = 0;
+		else if (items[i].result == STORE_OK)
+			t->limits[i].used = number_of(&items[i]);
 	}
 }
 

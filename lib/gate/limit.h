@@ -13,6 +13,12 @@ void limit_prepare(struct txn *t);
 /* After the batch has run: NEXT, or FAILED with the limit that refuses. What other limits had counted is given back. */
 enum verdict limit_decide(struct txn *t);
 
+/*
+ * For an answer to a request that has not been counted (it was no valid one, or asks for no model): how its key's
+ * limits stand. Costs a round trip.
+ */
+void limit_peek(struct txn *t);
+
 /* Of the limits that count this request, the one with the least left; NULL if there is none. */
 const struct limit_use *limit_tightest(const struct txn *t);
 

@@ -65,6 +65,7 @@ static const char *path_of(struct txn *t)
 		uri = fcgi_param("SCRIPT_NAME");
 	if (!uri)
 		uri = "";
+	uri = http_origin_form(uri);
 	len = http_path_len(uri);
 	if (base_len && len >= base_len && strncmp(uri, base, base_len) == 0 &&
 		(len == base_len || uri[base_len] == '/')) {
@@ -161,6 +162,7 @@ void txn_run(struct worker *w)
 		answer_error(t);
 	account(t);
 	fcgi_finish();
+	store_end(w->store);
 	arena_reset(&w->arena);
 	if (t->called)
 		heap_trim(); /* nobody waits now, and the next answer may be a long time off */

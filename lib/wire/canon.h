@@ -10,6 +10,12 @@
 
 #include "base/json.h"
 
+/*
+ * The most bytes that either view of a body of so many bytes can have: the worst is 1e19, which we spell with 20
+ * digits. The edits add a bounded few.
+ */
+#define CANON_MAX_BYTES(body_bytes) ((size_t)(body_bytes)*5 + 65536)
+
 /* Appends the view that is hashed. */
 void canon_hashed(struct buf *out, struct json_object *body);
 

@@ -174,7 +174,7 @@ static int check_message(struct json_object *message, size_t index, struct err *
 		return field_missing(err, param);
 	role = json_get_str(message, "role");
 	if (!role)
-		return field_wrong_type(err, param, "a string", json_get(message, "role"));
+		return field_wrong_type(err, param, "a string without U+0000", json_get(message, "role"));
 	for (i = 0; i < sizeof(roles) / sizeof(roles[0]) && strcmp(role, roles[i]) != 0; i++)
 		;
 	if (i == sizeof(roles) / sizeof(roles[0]))

@@ -93,5 +93,8 @@ struct json_object *embeddings_of(struct json_object *answer, size_t i, size_t c
 	item = json_object_array_get_idx(data, i); /* where it stands, unless its index says otherwise */
 	for (at = 0; at < count && json_get_int(item, "index", (int64_t)i) != (int64_t)i; at++)
 		item = json_object_array_get_idx(data, at);
-	return json_get_int(item, "index", (int64_t)i) == (int64_t)i ? json_get(item, "embedding") : NULL;
+	if (json_get_int(item, "index", (int64_t)i) != (int64_t)i)
+		return NULL;
+	item = json_get(item, "embedding"); /* numbers, or base64 */
+	return field_is(item, FIELD_STRING_OR_ARRAY) ? item : NULL;
 }

@@ -51,6 +51,8 @@ static int check_field(const struct field *f, struct json_object *v, struct err 
 				"Invalid value for '%s': expected %s from %.15g to %.15g, but got %.15g.", f->name,
 				kind_words[f->kind], f->min, f->max, d);
 	}
+	if (f->kind == FIELD_STRING && strlen(json_object_get_string(v)) != (size_t)json_object_get_string_len(v))
+		return err_set(err, ERR_INVALID_VALUE, f->name, "Invalid value for '%s': it contains U+0000.", f->name);
 	if (f->kind == FIELD_STRING && f->max > 0 && json_object_get_string_len(v) > (int)f->max)
 		return err_set(err, ERR_INVALID_VALUE, f->name, "Invalid value for '%s': at most %d bytes are allowed.",
 			f->name, (int)f->max);

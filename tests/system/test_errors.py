@@ -214,6 +214,15 @@ def chunked(each, pieces, end=b"0\r\n\r\n"):
                     "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + body)
 
 
+@pytest.mark.parametrize("number", ["1e19", "1e-5", "1e5", "1E0", "9e20", "1e-6", "12345678901234567890"])
+def test_the_largest_body_of_numbers_that_we_spell_longer(each, number):
+    """1e19 has 4 bytes here and 20 in our spelling: five times the body, and no reason to stumble."""
+    head = b"{\"model\":\"demo\",\"messages\":[{\"role\":\"user\",\"content\":\"numbers " + number.encode() + b"\"}],\"x\":["
+    room = (256 * 1024 - len(head) - 2) // (len(number) + 1)
+    body = head + b",".join([number.encode()] * room) + b"]}"
+    assert each.post(body).status == 200
+
+
 def test_a_body_in_chunks(each):
     with chunked(each, [GOOD[:9], GOOD[9:10], GOOD[10:]]) as stream:
         assert stream.whole().status == 200
@@ -360,3 +369,18 @@ def test_records_in_single_bytes_and_with_padding(stack):
         for i in range(len(sent)):
             connection.send(sent[i:i + 1])
         assert connection.answer().status == 200
+
+
+@pytest.mark.parametrize("name,body,param", [
+    ("model", {"model": "demo\0x"}, "model"),
+    ("role", {"messages": [{"role": "user\0x", "content": "hi"}]}, "messages[0].role"),
+])
+def test_a_name_with_nul_in_it_is_no_name(each, name, body, param):
+    assert each.post(json.dumps({**ask("nul"), **body})).status == 400
+    assert each.post(json.dumps({**ask("nul"), **body})).error["param"] == param
+
+
+def test_an_absolute_target_is_its_path(each):
+    answer = each.raw(b"GET http://127.0.0.1/v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer demo\r\n"
+                      b"Connection: close\r\n\r\n")
+    assert answer.whole().status == 200

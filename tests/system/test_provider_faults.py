@@ -7,6 +7,7 @@ import time
 import pytest
 
 from client import CHAT, ask, unique
+from fastcgi import FastCGI, params_of
 from process import free_port
 from provider import Call, chunk, completion, usage_chunk
 
@@ -257,6 +258,18 @@ def test_a_slow_drip_within_the_limits(client, stack):
             time.sleep(0.05)  # the drip itself
         call.finish()
     assert client.chat(stack.provider.on(script), model="between").body == BODY
+
+
+def test_a_slow_client_is_not_the_providers_silence(stack):
+    """3 MB at once from the provider, and a client that looks away for longer than the provider may."""
+    pieces = ["x" * 10000] * 300
+    prompt = stack.provider.on(lambda call: call.stream(pieces))
+    body = json.dumps(ask(prompt, model="between", stream=True)).encode()
+    with FastCGI(stack.pavise.socket) as slow:
+        slow.request(params_of(body=body), body)
+        time.sleep(1.2)  # does not read: three times between_bytes
+        answer = slow.answer()
+    assert answer.body.rstrip().endswith(b"data: [DONE]") and answer.body.count(b"x" * 10000) == 300
 
 
 # ── Errors that a provider says ───────────────────────────────────────────────────────────────────────────────────────

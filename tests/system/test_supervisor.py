@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import os
 import select
+import shutil
 import signal
 import threading
 import time
@@ -32,19 +33,25 @@ def no_zombie_stays(request):
         wait_until(lambda: not procs.zombies(stack.pavise.pid), 2, "zombies to be buried")
 
 
+@contextlib.contextmanager
+def stack_of_a_module(config, memcached):
+    folder = new_folder()
+    with Stack(folder, config, memcached=memcached) as s:
+        yield s
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="module")
 def burst(memcached):
-    """A pool that the first test makes grow, and which shrinks while the others run."""
-    folder = new_folder()
-    with Stack(folder, pool(min=2, max=12, spare=2, reserve=1), memcached=memcached) as s:
+    """A pool that a test makes grow, and which shrinks while the others run."""
+    with stack_of_a_module(pool(min=2, max=12, spare=2), memcached) as s:
         yield s
 
 
 @pytest.fixture(scope="module")
 def calm(memcached):
-    """One that does not grow: for tests of reloading, which leave it as they found it."""
-    folder = new_folder()
-    with Stack(folder, pool(min=3, max=20, spare=1), memcached=memcached) as s:
+    """For tests that leave it as they found it."""
+    with stack_of_a_module(pool(min=3, max=20), memcached) as s:
         yield s
 
 
@@ -85,8 +92,7 @@ def test_spare_workers_are_there_even_if_min_is_less(start):
 @pytest.fixture(scope="module")
 def full(memcached):
     """A pool at workers.max, all but the reserve at the provider: (stack, held streams, a prompt that is cached)."""
-    folder = new_folder()
-    with Stack(folder, pool(min=1, max=4, spare=1, reserve=1), memcached=memcached) as s:
+    with stack_of_a_module(pool(min=1, max=4), memcached) as s:
         cached = unique()
         s.client.chat(cached)
         held = [Held(s) for _ in range(3)]
