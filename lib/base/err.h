@@ -35,6 +35,7 @@ enum err_retry { RETRY_UNSAID, RETRY_NO, RETRY_YES };
 	X(UNKNOWN_URL, "unknown_url", 404, "invalid_request_error", RETRY_NO, "caller_unknown_url") \
 	X(METHOD_NOT_ALLOWED, "method_not_allowed", 405, "invalid_request_error", RETRY_NO, \
 		"caller_method_not_allowed") \
+	X(BODY_TIMEOUT, "body_timeout", 408, "invalid_request_error", RETRY_UNSAID, "caller_body_timeout") \
 	X(BODY_TOO_LARGE, "body_too_large", 413, "invalid_request_error", RETRY_NO, "caller_body_too_large") \
 	X(MEDIA_TYPE, "unsupported_media_type", 415, "invalid_request_error", RETRY_NO, \
 		"caller_unsupported_media_type") \

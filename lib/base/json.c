@@ -43,15 +43,21 @@ static struct json_object *parse_scanned(const char *text, size_t len)
  * json-c 0.16 takes some characters that are escaped as a pair for surrogates themselves (all whose last four digits
  * are D800 to DFFF: U+1D800, U+2DC00 …), and loses them or refuses the text. So it gets to see no pairs.
  */
-struct json_object *json_parse(const char *text, size_t len, struct err *err)
+struct json_object *json_parse_within(const char *text, size_t len, size_t max_weight, struct err *err)
 {
 	struct buf plain = BUF_INIT(len);
+	struct json_findings found;
 	struct json_object *value;
-	bool has_pairs;
 
-	if (json_scan_pairs(text, len, err, &has_pairs))
+	if (json_scan_find(text, len, err, &found))
 		return NULL;
-	if (has_pairs) {
+	if (found.weight > max_weight) {
+		err_set(err, ERR_BODY_TOO_LARGE, NULL,
+			"The JSON has so many values that it would take about %zu MB of memory; at most %zu MB are allowed.",
+			found.weight >> 20, max_weight >> 20);
+		return NULL;
+	}
+	if (found.has_pairs) {
 		json_write_out_pairs(&plain, text, len);
 		if (plain.overflow)
 			die("out of memory");
@@ -63,6 +69,11 @@ struct json_object *json_parse(const char *text, size_t len, struct err *err)
 	if (!value)
 		err_set(err, ERR_INVALID_TYPE, NULL, "The JSON text is null, where a value was expected.");
 	return value;
+}
+
+struct json_object *json_parse(const char *text, size_t len, struct err *err)
+{
+	return json_parse_within(text, len, SIZE_MAX, err);
 }
 
 /* The end of the comment at p; NULL if there is none there, or one without an end, which the scan will refuse. */

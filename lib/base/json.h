@@ -33,6 +33,12 @@ int json_scan(const char *text, size_t len, struct err *err);
  */
 struct json_object *json_parse(const char *text, size_t len, struct err *err);
 
+/*
+ * As json_parse(), for text from a stranger: BODY_TOO_LARGE if the tree would take more than about max_weight bytes of
+ * memory. Two bytes of text ({}) can become seven hundred.
+ */
+struct json_object *json_parse_within(const char *text, size_t len, size_t max_weight, struct err *err);
+
 /* As json_parse(), after blanking comments (double slash to the end of the line, slash-star to star-slash). */
 struct json_object *json_parse_with_comments(const char *text, size_t len, struct err *err);
 

@@ -84,7 +84,7 @@ static const char *scan_escape(struct json_scanner *s, const char *p)
 	low = unit < 0xdc00 ? escape_unit(p + 6, s->end) : -1;
 	if (low < 0xdc00 || low > 0xdfff)
 		return json_fail(s, ERR_INVALID_JSON, p, "a lone surrogate %.6s is not a character", p);
-	s->has_pairs = true;
+	s->found->has_pairs = true;
 	return p + 12;
 }
 
@@ -334,6 +334,7 @@ static const char *scan_name(struct json_scanner *s, const char *p)
 	if (!p)
 		return NULL;
 	n = push_name(s, begin + 1, p - 1);
+	s->found->weight += WEIGHT_NAME + n->len;
 	if (n->decoded != NOT_DECODED && memchr(json_name_bytes(s, n), 0, n->len))
 		return json_fail(s, ERR_INVALID_JSON, begin, "\\u0000 must not stand in a name");
 	other = &s->names[s->levels[s->depth - 1].first_name];
@@ -361,6 +362,7 @@ static const char *open_level(struct json_scanner *s, const char *p)
 {
 	if (s->depth == JSON_MAX_DEPTH)
 		return json_fail(s, ERR_INVALID_JSON, p, "values are nested more than %d deep", JSON_MAX_DEPTH);
+	s->found->weight += *p == '{' ? WEIGHT_OBJECT : WEIGHT_ARRAY;
 	s->levels[s->depth++] = (struct json_level){(uint32_t)s->name_count, 0, *p == '{'};
 	s->want = WANT_FIRST;
 	return p + 1;
@@ -384,6 +386,8 @@ static const char *close_level(struct json_scanner *s, const char *p)
 
 static const char *scan_value(struct json_scanner *s, const char *p)
 {
+	const char *begin = p;
+
 	if (p == s->end)
 		return json_fail_unexpected(s, p, "a value");
 	switch (*p) {
@@ -398,8 +402,10 @@ static const char *scan_value(struct json_scanner *s, const char *p)
 			return json_fail_unexpected(s, p, "a value");
 		p = scan_number(s, p);
 	}
-	if (p)
-		s->want = s->depth ? WANT_MORE : WANT_END;
+	if (!p)
+		return NULL;
+	s->found->weight += WEIGHT_VALUE + (size_t)(p - begin);
+	s->want = s->depth ? WANT_MORE : WANT_END;
 	return p;
 }
 
@@ -448,11 +454,12 @@ static bool scan_text(struct json_scanner *s)
 	return false;
 }
 
-int json_scan_pairs(const char *text, size_t len, struct err *err, bool *has_pairs)
+int json_scan_find(const char *text, size_t len, struct err *err, struct json_findings *found)
 {
 	struct json_scanner s;
 	bool ok;
 
+	*found = (struct json_findings){0};
 	if (len > INT32_MAX)
 		return err_set(err, ERR_INVALID_JSON, NULL, "The JSON text is longer than %d bytes.", INT32_MAX);
 	s.text = text;
@@ -460,22 +467,21 @@ int json_scan_pairs(const char *text, size_t len, struct err *err, bool *has_pai
 	s.err = err;
 	s.want = WANT_VALUE;
 	s.depth = 0;
-	s.has_pairs = false;
+	s.found = found;
 	s.names = NULL;
 	s.name_count = s.name_cap = 0;
 	s.decoded = BUF_INIT(len);
 	ok = scan_text(&s);
 	free(s.names);
 	buf_release(&s.decoded);
-	*has_pairs = s.has_pairs;
 	return ok ? 0 : -1;
 }
 
 int json_scan(const char *text, size_t len, struct err *err)
 {
-	bool has_pairs;
+	struct json_findings found;
 
-	return json_scan_pairs(text, len, err, &has_pairs);
+	return json_scan_find(text, len, err, &found);
 }
 
 void json_write_out_pairs(struct buf *out, const char *text, size_t len)

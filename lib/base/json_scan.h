@@ -28,20 +28,28 @@ struct json_name {
 	uint32_t at, len, decoded;
 };
 
+struct json_findings {
+	bool has_pairs; /* a character stands in the text as two \u escapes */
+	size_t weight;  /* about how many bytes json-c will take for it: {} has two bytes, and becomes seven hundred */
+};
+
+/* What json-c allocates for each, besides the bytes of strings and names. */
+enum { WEIGHT_VALUE = 96, WEIGHT_OBJECT = 768, WEIGHT_ARRAY = 352, WEIGHT_NAME = 96 };
+
 struct json_scanner {
 	const char *text, *end;
 	struct err *err;
 	enum json_want want;
 	int depth;
-	bool has_pairs;
+	struct json_findings *found;
 	struct json_level levels[JSON_MAX_DEPTH];
 	struct json_name *names; /* of all open objects; bounded by the text, as is `decoded` */
 	size_t name_count, name_cap;
 	struct buf decoded;
 };
 
-/* As json_scan(); *has_pairs says whether a character stands in the text as two \u escapes. */
-int json_scan_pairs(const char *text, size_t len, struct err *err, bool *has_pairs);
+/* As json_scan(), and what it found on the way. */
+int json_scan_find(const char *text, size_t len, struct err *err, struct json_findings *found);
 /* Adds the text, which has passed the scan, with every such pair as UTF-8. */
 void json_write_out_pairs(struct buf *out, const char *text, size_t len);
 

@@ -1,11 +1,15 @@
 /* libfcgi behind a small door, with its two traps dealt with: stopping a worker, and log lines that arrive torn. */
 #include "edge/fcgi.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <fcgiapp.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -50,12 +54,35 @@ char **fcgi_params(void)
 	return request.envp;
 }
 
-ssize_t fcgi_read(char *to, size_t len)
+/* libfcgi has no time limits, but its read() has. */
+static void limit_wait(int64_t deadline_us)
 {
-	int n = FCGX_GetStr(to, len > 1 << 20 ? 1 << 20 : (int)len, request.in);
+	int64_t left = deadline_us - clock_mono_us();
+	struct timeval t;
 
+	if (left < 1000)
+		left = 1000; /* 0 would mean for ever */
+	t = (struct timeval){left / 1000000, left % 1000000};
+	setsockopt(request.ipcFd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
+}
+
+/* Asked for more than has come, libfcgi would wait for all of it: so first one byte, then what came with it. */
+ssize_t fcgi_read(char *to, size_t len, int64_t deadline_us)
+{
+	size_t more;
+	int n;
+
+	if (request.in->rdNext == request.in->stop)
+		limit_wait(deadline_us);
+	n = FCGX_GetStr(to, 1, request.in);
+	if (n == 1) {
+		more = (size_t)(request.in->stop - request.in->rdNext);
+		if (more > len - 1)
+			more = len - 1;
+		n += more ? FCGX_GetStr(to + 1, (int)more, request.in) : 0;
+	}
 	if (n == 0 && FCGX_GetError(request.in))
-		return -1;
+		return FCGX_GetError(request.in) == EAGAIN ? -2 : -1;
 	body_read += (size_t)n;
 	return n;
 }

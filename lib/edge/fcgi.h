@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Once per process, before the first accept. -1: fd 0 is not a listening socket. */
@@ -26,8 +27,9 @@ const char *fcgi_param(const char *name);
 /* "NAME=value" strings, NULL-terminated. */
 char **fcgi_params(void);
 
-/* Up to len bytes of the body; 0 at its end, -1 if the connection broke. */
-ssize_t fcgi_read(char *to, size_t len);
+/* Up to len bytes of the body; 0 at its end, -1 if the connection broke, -2 if nothing came until deadline_us (mono).
+ */
+ssize_t fcgi_read(char *to, size_t len, int64_t deadline_us);
 
 /* -1 when the client (or the web server) has gone: it is only noticed here. */
 int fcgi_write(const char *bytes, size_t len);

@@ -53,6 +53,8 @@ static const struct config_field server_fields[] = {
 	{"workers", CONFIG_GROUP, .table = &workers_table, .doc = "the pool of processes"},
 	{"max_body", CONFIG_BYTES, AT(config, server.max_body), "\"32MiB\"", .min = 1024, .max = 1 << 30,
 		.doc = "the largest request body"},
+	{"body_timeout", CONFIG_DURATION, AT(config, server.body_timeout), "\"1m\"", .min = S_US, .max = D_US,
+		.doc = "how long a request body may take to arrive: a slow upload holds a worker"},
 	{"shutdown_grace", CONFIG_DURATION, AT(config, server.shutdown_grace), "\"5m\"", .min = 0, .max = D_US,
 		.doc = "how long a drain may take"},
 	{"run_dir", CONFIG_STRING, AT(config, server.run_dir), "\"${RUN_DIR:-/run/pavise}\"",
@@ -228,14 +230,17 @@ static bool check_forward_headers(struct config_reader *r, struct config *c)
 {
 	/* what is ours to say to a provider, or to the web server */
 	static const char *const ours[] = {"authorization", "api-key", "x-api-key", "content-type", "content-length",
-		"host", "accept", "connection", "transfer-encoding", "te", "upgrade", "expect", "cookie", "traceparent",
-		NULL};
-	const char **name;
+		"host", "accept", "accept-encoding", "user-agent", "connection", "transfer-encoding", "te", "upgrade",
+		"expect", "cookie", "traceparent", NULL};
+	const char **name, **other;
 	size_t i;
 
 	for (name = c->forward_headers; *name; name++) {
 		if (!name_valid(*name) || strpbrk(*name, "_."))
 			return config_fail(r, "forward_headers", "found \"%.80s\", expected a header's name", *name);
+		for (other = c->forward_headers; other < name; other++)
+			if (strcasecmp(*other, *name) == 0)
+				return config_fail(r, "forward_headers", "found \"%s\" twice", *name);
 		for (i = 0; ours[i]; i++)
 			if (strcasecmp(ours[i], *name) == 0)
 				return config_fail(r, "forward_headers",

@@ -79,7 +79,7 @@ struct config {
 		struct {
 			int64_t min, max, spare, reserve;
 		} workers;
-		int64_t max_body, shutdown_grace;
+		int64_t max_body, body_timeout, shutdown_grace;
 		const char *run_dir, *base_path;
 		struct {
 			const char **origins; /* none: off */

@@ -1,4 +1,5 @@
 /* From bytes to a request that is known to be one, for a model that this key may call. */
+#include "base/clock.h"
 #include "edge/fcgi.h"
 #include "gate/keys.h"
 #include "gate/txn.h"
@@ -7,7 +8,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum { PIECE = 64 * 1024 };
+enum { PIECE = 64 * 1024, TREE_GROWTH = 8 /* the parsed body may take so many times max_body */ };
 
 static void release_buf(void *b)
 {
@@ -48,6 +49,7 @@ static enum verdict read_body(struct txn *t, struct buf *body, int64_t length)
 {
 	int64_t limit = t->config->server.max_body;
 	size_t want;
+	int64_t deadline_us = clock_mono_us() + t->config->server.body_timeout;
 	ssize_t n = 0;
 	char *to;
 
@@ -55,7 +57,7 @@ static enum verdict read_body(struct txn *t, struct buf *body, int64_t length)
 		want = length < 0 || length - (int64_t)body->len > PIECE ? PIECE
 									 : (size_t)(length - (int64_t)body->len);
 		to = buf_reserve(body, want);
-		n = to ? fcgi_read(to, want) : 0;
+		n = to ? fcgi_read(to, want, deadline_us) : 0;
 		if (n <= 0)
 			break;
 		body->len += (size_t)n;
@@ -63,6 +65,9 @@ static enum verdict read_body(struct txn *t, struct buf *body, int64_t length)
 	if (length > limit || body->overflow || (int64_t)body->len > limit)
 		return txn_fail(t, ERR_BODY_TOO_LARGE, NULL,
 			"The request body is too large: at most %lld bytes are allowed.", (long long)limit);
+	if (n == -2)
+		return txn_fail(t, ERR_BODY_TIMEOUT, NULL, "The request body did not arrive within %lld s.",
+			(long long)(t->config->server.body_timeout / 1000000));
 	if (n < 0 || (length >= 0 && (int64_t)body->len < length))
 		return txn_fail(t, ERR_BODY_INCOMPLETE, NULL,
 			"The request body ended after %zu bytes, but its Content-Length says %lld.", body->len,
@@ -93,7 +98,7 @@ enum verdict stage_parse(struct txn *t)
 	arena_defer(t->arena, release_buf, body);
 	if (check_headers(t, &length) == FAILED || read_body(t, body, length) == FAILED)
 		return FAILED;
-	t->body = json_parse(body->data, body->len, &t->err);
+	t->body = json_parse_within(body->data, body->len, TREE_GROWTH * (size_t)t->config->server.max_body, &t->err);
 	if (!t->body)
 		return FAILED;
 	arena_defer(t->arena, json_release, t->body);

@@ -146,7 +146,11 @@ static enum verdict judge(struct relay *r, const struct upstream_report *report)
 		return ANSWERED;
 	}
 	if (t->err.code)
-		return FAILED; /* found while the answer was coming in */
+		return FAILED;                      /* found while the answer was coming in */
+	if (r->body.overflow && r->status != 200) { /* an error that nobody can want to read: its status is enough */
+		buf_release(&r->body);
+		return relay_whole_error(r, &report->head);
+	}
 	if (r->body.overflow)
 		return txn_fail(t, ERR_PROVIDER_TOO_LARGE, NULL,
 			"The provider '%s' answered with more than %lld bytes.", t->model->provider->name,

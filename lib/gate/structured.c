@@ -27,10 +27,14 @@ static enum schema_verdict check_text(struct txn *t, struct json_object *schema,
 	enum schema_verdict verdict;
 	struct err err;
 
+	if (!json_object_is_type(content, json_type_string)) {
+		t->schema_detail = "there is no answer";
+		return SCHEMA_MISFIT;
+	}
 	value = json_parse(json_object_get_string(content), (size_t)json_object_get_string_len(content), &err);
 	if (!value) {
 		t->schema_detail = "the answer is not JSON";
-		return err.code == ERR_INVALID_TYPE ? SCHEMA_UNJUDGED : SCHEMA_MISFIT;
+		return err.code == ERR_INVALID_JSON ? SCHEMA_MISFIT : SCHEMA_UNJUDGED; /* null, or beyond our numbers */
 	}
 	verdict = schema ? schema_judge(schema, value, &report) : SCHEMA_FITS;
 	if (verdict != SCHEMA_FITS)
@@ -41,19 +45,16 @@ static enum schema_verdict check_text(struct txn *t, struct json_object *schema,
 
 bool structured_check(struct txn *t, struct json_object *completion)
 {
-	struct json_object *choices = json_get_array(completion, "choices"), *schema, *choice, *content;
+	struct json_object *choices = json_get_array(completion, "choices"), *schema, *message, *content;
 	enum schema_verdict verdict;
-	const char *reason;
 	size_t i;
 
 	if (!asked_for(t, &schema))
 		return true;
 	for (i = 0; choices && i < json_object_array_length(choices); i++) {
-		choice = json_object_array_get_idx(choices, i);
-		content = json_get(json_get_object(choice, "message"), "content");
-		reason = json_get_str(choice, "finish_reason");
-		if (!json_object_is_type(content, json_type_string) || !reason || strcmp(reason, "stop") != 0 ||
-			json_get(json_get_object(choice, "message"), "refusal"))
+		message = json_get_object(json_object_array_get_idx(choices, i), "message");
+		content = json_get(message, "content");
+		if (json_get(message, "refusal") || json_get(message, "tool_calls"))
 			continue;
 		verdict = check_text(t, schema, content);
 		if (verdict == SCHEMA_MISFIT)

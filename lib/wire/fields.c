@@ -7,12 +7,20 @@
 static const char *const kind_words[] = {"a string", "a boolean", "an integer", "a number", "an object", "an array",
 	"a string or an object", "a string or an array of strings"};
 
+/* A double that is an integer, and small enough to be that one and no other. */
+static bool is_whole(struct json_object *v)
+{
+	double d = json_object_is_type(v, json_type_double) ? json_object_get_double(v) : 0.5;
+
+	return d >= -9007199254740992.0 && d <= 9007199254740992.0 && d == (double)(int64_t)d;
+}
+
 bool field_is(struct json_object *v, enum field_kind kind)
 {
 	switch (kind) {
 	case FIELD_STRING: return json_object_is_type(v, json_type_string);
 	case FIELD_BOOLEAN: return json_object_is_type(v, json_type_boolean);
-	case FIELD_INTEGER: return json_object_is_type(v, json_type_int);
+	case FIELD_INTEGER: return json_object_is_type(v, json_type_int) || is_whole(v); /* 1.0 and 1e0 are 1 */
 	case FIELD_NUMBER: return json_object_is_type(v, json_type_int) || json_object_is_type(v, json_type_double);
 	case FIELD_OBJECT: return json_object_is_type(v, json_type_object);
 	case FIELD_ARRAY: return json_object_is_type(v, json_type_array);
@@ -51,7 +59,8 @@ static int check_field(const struct field *f, struct json_object *v, struct err 
 				"Invalid value for '%s': expected %s from %.15g to %.15g, but got %.15g.", f->name,
 				kind_words[f->kind], f->min, f->max, d);
 	}
-	if (f->kind == FIELD_STRING && strlen(json_object_get_string(v)) != (size_t)json_object_get_string_len(v))
+	if (f->kind == FIELD_STRING && f->max > 0 &&
+		strlen(json_object_get_string(v)) != (size_t)json_object_get_string_len(v))
 		return err_set(err, ERR_INVALID_VALUE, f->name, "Invalid value for '%s': it contains U+0000.", f->name);
 	if (f->kind == FIELD_STRING && f->max > 0 && json_object_get_string_len(v) > (int)f->max)
 		return err_set(err, ERR_INVALID_VALUE, f->name, "Invalid value for '%s': at most %d bytes are allowed.",

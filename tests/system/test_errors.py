@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import time
 
 import pytest
 
@@ -384,3 +385,27 @@ def test_an_absolute_target_is_its_path(each):
     answer = each.raw(b"GET http://127.0.0.1/v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer demo\r\n"
                       b"Connection: close\r\n\r\n")
     assert answer.whole().status == 200
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_for_ever(start):
+    """A slow upload holds a worker; here, one with the head of a body and then nothing, and one that drips."""
+    stack = start({"server": {"body_timeout": "1s"}}, webs=())
+    for rest in [], [b"x"] * 4:
+        with FastCGI(stack.pavise.socket) as slow:
+            slow.send(begin() + fastcgi.stream(PARAMS, pairs(params_of(body=b" " * 500))) + record(STDIN, b'{"model'))
+            for piece in rest:
+                slow.send(record(STDIN, piece))
+                time.sleep(0.3)
+            answer = slow.answer()
+        assert answer.status == 408 and answer.error["code"] == "body_timeout"
+        assert set(answer.error) == {"message", "type", "param", "code"}
+
+
+def test_many_small_values_are_too_much(start):
+    """Two bytes of JSON can become seven hundred in memory."""
+    stack = start({"server": {"max_body": "1MiB"}}, webs=())
+    for value in b"{}", b"[]", b"0", b'{"a":0}':
+        body = b'{"model":"demo","messages":[{"role":"user","content":"x"}],"x":[' + b",".join(
+            [value] * (1000000 // (len(value) + 1))) + b"]}"
+        answer = stack.pavise.call(CHAT, "POST", body)
+        assert (answer.status, answer.error["code"]) == (413, "body_too_large"), value

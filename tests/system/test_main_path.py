@@ -241,8 +241,9 @@ def test_the_provider_gets_the_body_with_named_edits_only(client, provider, stac
     assert (call.method, call.path) == ("POST", "/v1/chat/completions")
     assert call.headers["content-type"] == "application/json" and call.headers["accept"] == "text/event-stream"
     assert call.headers["authorization"] == "Bearer sk-secret-of-the-provider"
-    assert set(call.headers) == {"host", "content-type", "accept", "user-agent", "traceparent", "authorization",
-                                 "content-length"}
+    assert set(call.headers) == {"host", "content-type", "accept", "accept-encoding", "user-agent", "traceparent",
+                                 "authorization", "content-length"}
+    assert call.headers["accept-encoding"] == "identity"  # compressing would hold events back
 
 
 def test_a_json_request_is_sent_as_one(client, provider):

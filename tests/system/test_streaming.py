@@ -219,7 +219,7 @@ def test_a_late_answer_in_one_piece_after_the_commitment(each, provider):
         assert stream.next().comment
         call.answer(completion("as JSON"))
         events = stream.rest()
-        assert json.loads(events[0])["choices"][0]["delta"]["content"] == "as JSON" and events[-1] == "[DONE]"
+        assert json.loads(events[1])["choices"][0]["delta"]["content"] == "as JSON" and events[-1] == "[DONE]"
 
 
 # ── Clients that leave: everything at once, since each takes its seconds ──────────────────────────────────────────────
