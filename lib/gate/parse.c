@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum { PIECE = 64 * 1024, TREE_GROWTH = 8 /* the parsed body may take so many times max_body */ };
+enum { PIECE = 64 * 1024, TREE_GROWTH = 6, TREE_FLOOR = 64 << 20 };
 
 static void release_buf(void *b)
 {
@@ -77,6 +77,12 @@ static enum verdict read_body(struct txn *t, struct buf *body, int64_t length)
 	return NEXT;
 }
 
+/* What a parsed body may take of memory. */
+static size_t tree_max(const struct txn *t)
+{
+	return TREE_FLOOR + TREE_GROWTH * (size_t)t->config->server.max_body;
+}
+
 static enum verdict check_model(struct txn *t)
 {
 	t->model = config_model(t->config, t->chat.model);
@@ -98,7 +104,7 @@ enum verdict stage_parse(struct txn *t)
 	arena_defer(t->arena, release_buf, body);
 	if (check_headers(t, &length) == FAILED || read_body(t, body, length) == FAILED)
 		return FAILED;
-	t->body = json_parse_within(body->data, body->len, TREE_GROWTH * (size_t)t->config->server.max_body, &t->err);
+	t->body = json_parse_within(body->data, body->len, tree_max(t), &t->err);
 	if (!t->body)
 		return FAILED;
 	arena_defer(t->arena, json_release, t->body);

@@ -404,7 +404,7 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever(start):
 def test_many_small_values_are_too_much(start):
     """Two bytes of JSON can become seven hundred in memory."""
     stack = start({"server": {"max_body": "1MiB"}}, webs=())
-    for value in b"{}", b"[]", b"0", b'{"a":0}':
+    for value in b"{}", b"[]", b'{"a":0}':
         body = b'{"model":"demo","messages":[{"role":"user","content":"x"}],"x":[' + b",".join(
             [value] * (1000000 // (len(value) + 1))) + b"]}"
         answer = stack.pavise.call(CHAT, "POST", body)

@@ -282,5 +282,5 @@ def test_the_same_question_at_once_is_answered_everywhere(stack, each):
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda i: each.chat(prompt, stream=i % 2 == 1), range(60)))
     texts = {json.dumps(a.json["choices"][0]["message"]["content"]) if a.body[:1] == b"{"
-             else a.events[0]["choices"][0]["delta"]["content"] and '"same"' for a in answers}
+             else a.events[1]["choices"][0]["delta"]["content"] and '"same"' for a in answers}
     assert texts == {'"same"'}
