@@ -36,7 +36,12 @@ static enum schema_verdict check_text(struct txn *t, struct json_object *schema,
 		t->schema_detail = "the answer is not JSON";
 		return err.code == ERR_INVALID_JSON ? SCHEMA_MISFIT : SCHEMA_UNJUDGED; /* null, or beyond our numbers */
 	}
-	verdict = schema ? schema_judge(schema, value, &report) : SCHEMA_FITS;
+	if (schema) {
+		verdict = schema_judge(schema, value, &report);
+	} else {
+		verdict = json_object_is_type(value, json_type_object) ? SCHEMA_FITS : SCHEMA_MISFIT;
+		report = (struct schema_report){"", "it is no object"};
+	}
 	if (verdict != SCHEMA_FITS)
 		t->schema_detail = arena_printf(t->arena, "%s %s", report.place, report.reason);
 	json_object_put(value);

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { TOKENS_MAX = 1000000000 };
+
 void answer_facts_init(struct answer_facts *f)
 {
 	*f = (struct answer_facts){.input_tokens = -1, .output_tokens = -1, .cached_tokens = -1};
@@ -15,13 +17,19 @@ static void take(char *to, size_t room, const char *value)
 		snprintf(to, room, "%s", value);
 }
 
+/* A count that no model can have is as good as none. */
+static int64_t tokens(struct json_object *usage, const char *name, int64_t before)
+{
+	int64_t n = json_get_int(usage, name, before);
+
+	return n >= 0 && n <= TOKENS_MAX ? n : before;
+}
+
 static void read_usage(struct answer_facts *f, struct json_object *usage)
 {
-	struct json_object *details = json_get_object(usage, "prompt_tokens_details");
-
-	f->input_tokens = json_get_int(usage, "prompt_tokens", f->input_tokens);
-	f->output_tokens = json_get_int(usage, "completion_tokens", f->output_tokens);
-	f->cached_tokens = json_get_int(details, "cached_tokens", f->cached_tokens);
+	f->input_tokens = tokens(usage, "prompt_tokens", f->input_tokens);
+	f->output_tokens = tokens(usage, "completion_tokens", f->output_tokens);
+	f->cached_tokens = tokens(json_get_object(usage, "prompt_tokens_details"), "cached_tokens", f->cached_tokens);
 }
 
 void answer_facts_read(struct answer_facts *f, struct json_object *answer)
@@ -49,7 +57,8 @@ bool answer_complete(struct json_object *completion)
 
 	for (i = 0; choices && i < json_object_array_length(choices); i++) {
 		choice = json_object_array_get_idx(choices, i);
-		if ((!json_get_object(choice, "message") && !json_get_str(choice, "text")) ||
+		if ((!json_get_object(choice, "message") &&
+			    !json_object_is_type(json_get(choice, "text"), json_type_string)) ||
 			!json_get_str(choice, "finish_reason"))
 			return false;
 	}
