@@ -76,6 +76,26 @@ struct json_object *json_parse(const char *text, size_t len, struct err *err)
 	return json_parse_within(text, len, SIZE_MAX, err);
 }
 
+struct json_object *json_parse_leniently(const char *text, size_t len)
+{
+	struct json_tokener *tok;
+	struct json_object *value;
+
+	if (len > INT32_MAX)
+		return NULL;
+	tok = json_tokener_new_ex(JSON_MAX_DEPTH + 1);
+	if (!tok)
+		die("out of memory");
+	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	value = json_tokener_parse_ex(tok, text, (int)len);
+	if (json_tokener_get_error(tok) != json_tokener_success) {
+		json_object_put(value);
+		value = NULL;
+	}
+	json_tokener_free(tok);
+	return value;
+}
+
 /* The end of the comment at p; NULL if there is none there, or one without an end, which the scan will refuse. */
 static const char *comment_end(const char *p, const char *end)
 {

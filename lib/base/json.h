@@ -39,6 +39,12 @@ struct json_object *json_parse(const char *text, size_t len, struct err *err);
  */
 struct json_object *json_parse_within(const char *text, size_t len, size_t max_weight, struct err *err);
 
+/*
+ * What json-c makes of a text that json_parse() refuses but that is JSON to others (a lone surrogate, a name that
+ * stands twice, a number beyond 64 bits): to be looked at, never to be remembered or passed on. NULL if it is none.
+ */
+struct json_object *json_parse_leniently(const char *text, size_t len);
+
 /* As json_parse(), after blanking comments (double slash to the end of the line, slash-star to star-slash). */
 struct json_object *json_parse_with_comments(const char *text, size_t len, struct err *err);
 

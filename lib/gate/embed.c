@@ -1,6 +1,6 @@
 /*
- * An entry holds {"embedding":…} and its share of the tokens that its batch used: usage comes for a batch as a whole,
- * so it is divided by the inputs' lengths, to the token.
+ * An entry holds an item of `data`, less its index, and its share of the tokens that its batch used: usage comes for a
+ * batch as a whole, so it is divided by the inputs' lengths, to the token.
  */
 #include "gate/embed.h"
 
@@ -19,13 +19,14 @@ struct embed_input {
 	uint8_t hash[SHA256_BYTES];
 	struct store_item *item;
 	size_t weight;         /* bytes of the input in our spelling */
-	const char *embedding; /* JSON text; NULL = not known yet */
-	size_t embedding_len;
+	const char *item_json; /* the item of data, less its index; NULL = not known yet */
+	size_t item_len;
+	const struct embed_input *twin; /* the same text earlier in this batch: bought once */
 	int64_t tokens;
 };
 
 struct embed {
-	size_t count, known;
+	size_t count, known, twins;
 	int64_t known_tokens;
 	struct embed_input *inputs;
 };
@@ -71,9 +72,8 @@ static void take_entry(struct txn *t, struct embed *e, struct embed_input *in)
 	if (in->item->result != STORE_OK || !cache_decode(&entry, in->item->value, in->item->value_len, in->hash) ||
 		entry.expires_ms <= clock_real_ms())
 		return;
-	/* {"embedding":…}: kept beyond the next batch */
-	in->embedding_len = entry.json_len - strlen("{\"embedding\":}");
-	in->embedding = arena_strndup(t->arena, entry.json + strlen("{\"embedding\":"), in->embedding_len);
+	in->item_json = arena_strndup(t->arena, entry.json, entry.json_len); /* kept beyond the next batch */
+	in->item_len = entry.json_len;
 	in->tokens = entry.input_tokens;
 	e->known++;
 	e->known_tokens += in->tokens > 0 ? in->tokens : 0;
@@ -93,6 +93,7 @@ static int64_t price_of_input(const struct txn *t, int64_t tokens)
 static enum verdict answer_all(struct txn *t, int64_t bought_tokens)
 {
 	const struct embed *e = t->embed;
+	const struct embed_input *in;
 	struct buf out = BUF_INIT((size_t)t->model->provider->max_response * 2);
 	enum verdict verdict;
 	size_t i;
@@ -103,9 +104,9 @@ static enum verdict answer_all(struct txn *t, int64_t bought_tokens)
 	t->saved_pusd = e->known ? price_of_input(t, e->known_tokens) : -1;
 	buf_adds(&out, "{\"object\":\"list\",\"data\":[");
 	for (i = 0; i < e->count; i++) {
-		buf_printf(&out, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", i ? "," : "", i);
-		buf_add(&out, e->inputs[i].embedding, e->inputs[i].embedding_len);
-		buf_addc(&out, '}');
+		in = e->inputs[i].twin ? e->inputs[i].twin : &e->inputs[i];
+		buf_printf(&out, "%s{\"index\":%zu,", i ? "," : "", i);
+		buf_add(&out, in->item_json + 1, in->item_len - 1);
 	}
 	buf_adds(&out, "],\"model\":");
 	json_print_string(&out, t->facts.model, strlen(t->facts.model));
@@ -115,6 +116,21 @@ static enum verdict answer_all(struct txn *t, int64_t bought_tokens)
 			       : answer_json(t, 200, &out);
 	buf_release(&out);
 	return verdict;
+}
+
+static bool to_be_bought(const struct embed_input *in)
+{
+	return !in->item_json && !in->twin;
+}
+
+static void find_twin(struct embed *e, size_t i)
+{
+	size_t j;
+
+	for (j = 0; j < i && !e->inputs[i].item_json && !e->inputs[i].twin; j++)
+		if (to_be_bought(&e->inputs[j]) && memcmp(e->inputs[j].hash, e->inputs[i].hash, SHA256_BYTES) == 0)
+			e->inputs[i].twin = &e->inputs[j];
+	e->twins += e->inputs[i].twin != NULL;
 }
 
 enum verdict embed_lookup(struct txn *t)
@@ -128,7 +144,8 @@ enum verdict embed_lookup(struct txn *t)
 	wanted = arena_alloc(t->arena, e->count * sizeof(*wanted));
 	for (i = 0; i < e->count; i++) {
 		take_entry(t, e, &e->inputs[i]);
-		wanted[i] = !e->inputs[i].embedding;
+		find_twin(e, i);
+		wanted[i] = to_be_bought(&e->inputs[i]);
 	}
 	if (e->known == e->count) {
 		t->cache = CACHE_HIT;
@@ -147,15 +164,26 @@ static void share(struct embed *e, int64_t tokens)
 	size_t i;
 
 	for (i = 0; i < e->count; i++)
-		total += e->inputs[i].embedding ? 0 : (__int128)e->inputs[i].weight;
+		total += to_be_bought(&e->inputs[i]) ? (__int128)e->inputs[i].weight : 0;
 	for (i = 0; i < e->count; i++) {
-		if (e->inputs[i].embedding)
+		if (!to_be_bought(&e->inputs[i]))
 			continue;
 		weight += (__int128)e->inputs[i].weight;
 		due = total ? tokens * weight / total : 0;
 		e->inputs[i].tokens = (int64_t)(due - given);
 		given = due;
 	}
+}
+
+static void print_item(struct buf *out, struct json_object *item)
+{
+	struct json_object *lasting = json_object_new_object();
+
+	json_each_member (item, m)
+		if (strcmp(m.name, "index") != 0)
+			json_set(lasting, m.name, json_object_get(m.value));
+	json_print(out, lasting);
+	json_object_put(lasting);
 }
 
 /* One SET each, together in one round trip. */
@@ -179,9 +207,7 @@ static void remember(struct txn *t, struct json_object **bought)
 		if (!bought[i])
 			continue;
 		buf_reset(&json);
-		buf_adds(&json, "{\"embedding\":");
-		json_print(&json, bought[i]);
-		buf_addc(&json, '}');
+		print_item(&json, bought[i]);
 		entry.json = json.data;
 		entry.json_len = json.len;
 		entry.input_tokens = e->inputs[i].tokens;
@@ -193,7 +219,7 @@ static void remember(struct txn *t, struct json_object **bought)
 	store_run(t->worker->store, items, n);
 	for (i = 0; i < n; i++)
 		stored += items[i].result == STORE_OK;
-	t->stored = stored == e->count - e->known;
+	t->stored = stored == e->count - e->known - e->twins;
 	for (i = 0; i < e->count; i++)
 		buf_release(&bytes[i]);
 	buf_release(&json);
@@ -208,14 +234,14 @@ enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_obj
 	answer_facts_read(&t->facts, answer);
 	t->facts.output_tokens = 0;
 	t->cost_pusd = price_of_input(t, t->facts.input_tokens);
-	if (!e)
+	if (!e || (t->cache == CACHE_BYPASS && e->known + e->twins == 0))
 		return answer_json(t, 200, text); /* not remembered: passed on as it is */
 	bought = arena_alloc(t->arena, e->count * sizeof(struct json_object *));
 	for (i = 0; i < e->count; i++) {
-		if (e->inputs[i].embedding)
+		if (!to_be_bought(&e->inputs[i]))
 			continue;
-		bought[i] = embeddings_of(answer, at++, e->count - e->known);
-		if (!bought[i] && e->known)
+		bought[i] = embeddings_of(answer, at++, e->count - e->known - e->twins);
+		if (!bought[i] && e->known + e->twins)
 			return txn_fail(t, ERR_PROVIDER_INVALID, NULL,
 				"The provider '%s' did not answer with one embedding for each input.",
 				t->model->provider->name);
@@ -223,17 +249,18 @@ enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_obj
 			return answer_json(t, 200, text);
 	}
 	share(e, t->facts.input_tokens > 0 ? t->facts.input_tokens : 0);
-	remember(t, bought);
-	if (e->known == 0)
+	if (t->cache != CACHE_BYPASS)
+		remember(t, bought);
+	if (e->known + e->twins == 0)
 		return answer_json(t, 200, text);
 	for (i = 0; i < e->count; i++) {
 		struct buf one = BUF_INIT((size_t)t->model->provider->max_response);
 
 		if (!bought[i])
 			continue;
-		json_print(&one, bought[i]);
-		e->inputs[i].embedding = arena_strndup(t->arena, one.data, one.len);
-		e->inputs[i].embedding_len = one.len;
+		print_item(&one, bought[i]);
+		e->inputs[i].item_json = arena_strndup(t->arena, one.data, one.len);
+		e->inputs[i].item_len = one.len;
 		buf_release(&one);
 	}
 	return answer_all(t, t->facts.input_tokens);

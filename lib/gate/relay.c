@@ -79,7 +79,9 @@ static void call(struct relay *r, struct upstream_report *report)
 	struct txn *t = r->t;
 	const struct provider *p = t->model->provider;
 	struct buf body = BUF_INIT(CANON_MAX_BYTES(t->config->server.max_body));
-	struct canon_edits edits = {.model = t->model->model, .include_usage = t->chat.stream && p->stream_options};
+	struct canon_edits edits = {.model = t->model->model,
+		.no_stream_options = !p->stream_options,
+		.include_usage = t->chat.stream && p->stream_options};
 	struct upstream_call c = {.url = arena_printf(t->arena, "%s%s", p->base_url, t->endpoint->operation->url),
 		.headers = headers_of(t),
 		.trust = p->trust,

@@ -30,7 +30,7 @@ static void pass_on(struct relay *r, struct json_object *chunk, const char *data
 		sse_write_data(&r->out, data, len);
 		return;
 	}
-	if (json_get(chunk, "usage") && choices && json_object_array_length(choices) == 0)
+	if (json_get(chunk, "usage") && (!choices || json_object_array_length(choices) == 0))
 		return;
 	json_unset(chunk, "usage");
 	json_print(&text, chunk);
@@ -74,7 +74,7 @@ static int on_event(void *ctx, const char *name, const char *data, size_t len)
 		sse_write_data(&r->out, data, len);
 		return 0;
 	}
-	if (json_get(chunk, "error") && !json_get(chunk, "choices")) {
+	if (json_get(chunk, "error")) { /* with or without choices */
 		verdict = error_event(r, chunk);
 	} else {
 		answer_facts_read(&t->facts, chunk);
@@ -155,7 +155,7 @@ enum verdict relay_stream_end(struct relay *r)
 		remember(r);
 		return ANSWERED;
 	}
-	if (r->assembly.choices && r->assembly.finished == r->assembly.choices) {
+	if (r->assembly.choices >= t->chat.choices && r->assembly.finished == r->assembly.choices) {
 		answer_piece(t, end, sizeof(end) - 1, true); /* whole, but its provider does not say [DONE] */
 		return ANSWERED;
 	}

@@ -41,10 +41,15 @@ enum verdict relay_whole_answer(struct relay *r)
 {
 	struct txn *t = r->t;
 	struct json_object *completion;
+	bool strange = false;
 	struct err err;
 
 	completion = json_parse(r->body.data ? r->body.data : "", r->body.len, &err);
-	if (json_get(completion, "error") && !json_get(completion, "choices")) { /* an error with the wrong status */
+	if (!completion && r->body.len) { /* not JSON as we want it, but perhaps as the client's library does */
+		completion = json_parse_leniently(r->body.data, r->body.len);
+		strange = completion != NULL;
+	}
+	if (json_get(completion, "error")) { /* an error with the wrong status */
 		json_object_put(completion);
 		r->status = 502;
 		return relay_whole_error(r, &(struct upstream_head){0});
@@ -56,6 +61,8 @@ enum verdict relay_whole_answer(struct relay *r)
 			t->model->provider->name);
 	}
 	arena_defer(t->arena, json_release, completion);
+	if (strange)
+		t->cache = CACHE_BYPASS; /* passed on, and not remembered */
 	if (!t->endpoint->operation->form)
 		return embed_answer(t, &r->body, completion);
 	answer_facts_read(&t->facts, completion);

@@ -48,18 +48,27 @@ static enum schema_verdict check_text(struct txn *t, struct json_object *schema,
 	return verdict;
 }
 
+/* A refusal, or a call of tools; several providers send both members empty with every answer. */
+static bool says_otherwise(struct json_object *message)
+{
+	const char *refusal = json_get_str(message, "refusal");
+	struct json_object *calls = json_get_array(message, "tool_calls");
+
+	return (refusal && *refusal) || (calls && json_object_array_length(calls) > 0);
+}
+
 bool structured_check(struct txn *t, struct json_object *completion)
 {
 	struct json_object *choices = json_get_array(completion, "choices"), *schema, *message, *content;
 	enum schema_verdict verdict;
 	size_t i;
 
-	if (!asked_for(t, &schema))
+	if (!t->endpoint->operation->form->message || !asked_for(t, &schema))
 		return true;
 	for (i = 0; choices && i < json_object_array_length(choices); i++) {
 		message = json_get_object(json_object_array_get_idx(choices, i), "message");
 		content = json_get(message, "content");
-		if (json_get(message, "refusal") || json_get(message, "tool_calls"))
+		if (says_otherwise(message))
 			continue;
 		verdict = check_text(t, schema, content);
 		if (verdict == SCHEMA_MISFIT)

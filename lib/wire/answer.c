@@ -53,13 +53,16 @@ void answer_facts_read(struct answer_facts *f, struct json_object *answer)
 bool answer_complete(struct json_object *completion)
 {
 	struct json_object *choices = json_get_array(completion, "choices"), *choice;
+	const char *reason;
 	size_t i;
 
 	for (i = 0; choices && i < json_object_array_length(choices); i++) {
 		choice = json_object_array_get_idx(choices, i);
-		if ((!json_get_object(choice, "message") &&
-			    !json_object_is_type(json_get(choice, "text"), json_type_string)) ||
-			!json_get_str(choice, "finish_reason"))
+		reason = json_get_str(choice, "finish_reason");
+		if (!json_get_object(choice, "message") &&
+			!json_object_is_type(json_get(choice, "text"), json_type_string))
+			return false;
+		if (!reason || !*reason || strcmp(reason, "error") == 0 || json_get(choice, "error"))
 			return false;
 	}
 	return i > 0;

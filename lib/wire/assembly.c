@@ -220,7 +220,7 @@ static void merge_string(
 
 	a->bytes += (size_t)json_object_get_string_len(v);
 	a->lost |= a->bytes > a->max_bytes;
-	if (LISTED(name, whole_strings)) {
+	if (LISTED(name, whole_strings) || (a->beside_delta && strcmp(name, "text") != 0)) {
 		merge_whole(a, to, name, v, shape);
 		return;
 	}
@@ -357,11 +357,19 @@ static struct json_object *choice_at(struct assembly *a, int64_t index)
 	return choice;
 }
 
+static bool finished(struct json_object *choice)
+{
+	const char *reason = json_get_str(choice, "finish_reason");
+
+	return reason && *reason;
+}
+
 /* Everything of a choice but its delta: finish_reason, logprobs, and what else a provider says there. */
 static void add_choice_rest(struct assembly *a, struct json_object *to, struct json_object *from, struct buf *shape)
 {
-	bool first = true, ended = json_get(to, "finish_reason") != NULL;
+	bool first = true, ended = finished(to);
 
+	a->beside_delta = true; /* text comes in the delta; here, things are said again and again */
 	json_each_member (from, m) {
 		if (LISTED(m.name, choice_apart) || (!m.value && json_has(to, m.name)))
 			continue;
@@ -371,7 +379,8 @@ static void add_choice_rest(struct assembly *a, struct json_object *to, struct j
 		else
 			merge_member(a, to, m.name, m.value, shape);
 	}
-	if (!ended && json_get(to, "finish_reason"))
+	a->beside_delta = false;
+	if (!ended && finished(to))
 		a->finished++;
 }
 
@@ -441,6 +450,8 @@ struct json_object *assembly_finish(struct assembly *a)
 		return NULL;
 	settle(a->completion);
 	json_set_str(a->completion, "object", a->form->whole);
+	if (!json_get(a->completion, "usage")) /* null in every chunk, and never said */
+		json_unset(a->completion, "usage");
 	json_object_array_sort(choices, by_index);
 	for (i = 0; a->form->message && i < json_object_array_length(choices); i++) {
 		message = json_get(json_object_array_get_idx(choices, i), "message");

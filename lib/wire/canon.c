@@ -114,6 +114,8 @@ void canon_sent(struct buf *out, struct json_object *body, const struct canon_ed
 	struct json_object *options;
 
 	json_set_str(body, "model", edits->model);
+	if (edits->no_stream_options)
+		json_unset(body, "stream_options");
 	if (edits->include_usage) {
 		options = json_get_object(body, "stream_options");
 		if (!options)

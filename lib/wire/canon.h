@@ -20,8 +20,9 @@
 void canon_hashed(struct buf *out, struct json_object *body);
 
 struct canon_edits {
-	const char *model;  /* the provider's name for it */
-	bool include_usage; /* ask for the usage chunk of a stream, whatever the client asked: we account */
+	const char *model;      /* the provider's name for it */
+	bool no_stream_options; /* the provider does not understand them */
+	bool include_usage;     /* ask for the usage chunk of a stream, whatever the client asked: we account */
 };
 
 /* Makes the edits in `body` itself, then appends the view that is sent. */

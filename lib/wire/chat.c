@@ -238,6 +238,7 @@ static int take_facts(struct chat *chat, struct json_object *body, struct err *e
 	*chat = (struct chat){
 		.body = body,
 		.model = json_get_str(body, "model"),
+		.choices = (int)json_get_int(body, "n", 1),
 		.stream = json_get_bool(body, "stream", false),
 		.include_usage = json_get_bool(options, "include_usage", false),
 		.side_effect = json_get_bool(body, "store", false),

@@ -13,6 +13,7 @@
 struct chat {
 	struct json_object *body; /* borrowed; canon_sent() edits it */
 	const char *model;        /* the name that the client used */
+	int choices;              /* n: how many answers are wanted */
 	bool stream;
 	bool include_usage; /* the client wants the usage chunk at the end of its stream */
 	bool side_effect;   /* the provider would keep something (`store`): no answer may stand in for the call */

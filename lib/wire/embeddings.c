@@ -83,6 +83,19 @@ void embeddings_keep(struct json_object *body, const bool *wanted)
 	json_set(body, "input", kept);
 }
 
+/* Numbers, or base64. */
+static bool is_vector(struct json_object *v)
+{
+	size_t i, n;
+
+	if (field_is(v, FIELD_STRING))
+		return json_object_get_string_len(v) > 0;
+	n = field_is(v, FIELD_ARRAY) ? json_object_array_length(v) : 0;
+	for (i = 0; i < n && field_is(json_object_array_get_idx(v, i), FIELD_NUMBER); i++)
+		;
+	return n > 0 && i == n;
+}
+
 struct json_object *embeddings_of(struct json_object *answer, size_t i, size_t count)
 {
 	struct json_object *data = json_get_array(answer, "data"), *item;
@@ -95,6 +108,5 @@ struct json_object *embeddings_of(struct json_object *answer, size_t i, size_t c
 		item = json_object_array_get_idx(data, at);
 	if (json_get_int(item, "index", (int64_t)i) != (int64_t)i)
 		return NULL;
-	item = json_get(item, "embedding"); /* numbers, or base64 */
-	return field_is(item, FIELD_STRING_OR_ARRAY) ? item : NULL;
+	return is_vector(json_get(item, "embedding")) ? item : NULL;
 }

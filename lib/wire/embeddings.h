@@ -22,7 +22,8 @@ struct json_object *embeddings_input(struct json_object *body, size_t i);
 /* Leaves only the inputs for which wanted[i] is set. A single input stays as it is. */
 void embeddings_keep(struct json_object *body, const bool *wanted);
 
-/* The embedding of input i in an answer for `count` inputs, or NULL if the answer is not whole. Borrowed. */
+/* The item of data that answers input i, in an answer for `count` inputs; NULL if there is none with a vector.
+ * Borrowed. */
 struct json_object *embeddings_of(struct json_object *answer, size_t i, size_t count);
 
 #endif

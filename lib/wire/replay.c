@@ -7,7 +7,8 @@
 
 struct player {
 	const struct replay *r;
-	struct json_object *head; /* what every chunk says: id, created, model, … */
+	struct json_object *head;  /* what every chunk says: id, created, model, … */
+	struct json_object *extra; /* what only the first one says; NULL behind it */
 	struct buf out;
 };
 
@@ -143,8 +144,14 @@ static int emit(struct player *p, struct json_object *choices, struct json_objec
 	json_set(p->head, "choices", choices);
 	if (p->r->include_usage)
 		json_set(p->head, "usage", json_object_get(usage));
+	json_each_member (p->extra, m)
+		json_set(p->head, m.name, json_object_get(m.value));
 	buf_reset(&p->out);
 	json_print(&p->out, p->head);
+	json_each_member (p->extra, m)
+		json_unset(p->head, m.name);
+	json_object_put(p->extra);
+	p->extra = NULL;
 	return p->r->emit(p->r->ctx, p->out.data, p->out.len);
 }
 
@@ -331,16 +338,30 @@ static int play_whole(struct player *p)
 	return verdict;
 }
 
+/* OpenAI says these in every chunk; what else stands beside the choices, a provider says once (Azure:
+ * prompt_filter_results). */
+static bool said_again(const char *name)
+{
+	static const char *const names[] = {"id", "object", "created", "model", "service_tier", "system_fingerprint"};
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
 int stream_replay(const struct replay *r)
 {
-	struct player p = {.r = r, .head = json_object_new_object(), .out = BUF_INIT(64 << 20)};
+	struct player p = {
+		.r = r, .head = json_object_new_object(), .extra = json_object_new_object(), .out = BUF_INIT(64 << 20)};
 	struct json_object *script = NULL;
 	struct err err;
 	int verdict;
 
 	json_each_member (r->completion, m)
 		if (strcmp(m.name, "choices") != 0 && strcmp(m.name, "usage") != 0)
-			json_set(p.head, m.name, json_object_get(m.value));
+			json_set(said_again(m.name) ? p.head : p.extra, m.name, json_object_get(m.value));
 	json_set_str(p.head, "object", r->form->chunk);
 	if (r->script_len)
 		script = json_parse(r->script, r->script_len, &err);
@@ -348,10 +369,11 @@ int stream_replay(const struct replay *r)
 		verdict = -1;
 	else
 		verdict = script ? play_script(&p, script) : play_whole(&p);
-	if (verdict == 0 && r->include_usage)
+	if (verdict == 0 && r->include_usage && json_get(r->completion, "usage"))
 		verdict = emit(&p, json_object_new_array(), json_get(r->completion, "usage"));
 	json_object_put(script);
 	json_object_put(p.head);
+	json_object_put(p.extra);
 	buf_release(&p.out);
 	return verdict;
 }

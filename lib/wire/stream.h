@@ -27,7 +27,8 @@ struct assembly {
 	struct json_object *completion; /* owned */
 	struct buf script;
 	int choices, finished;
-	bool lost; /* something could not be put together: the completion must not be used */
+	bool beside_delta; /* while a choice's other members are merged */
+	bool lost;         /* something could not be put together: the completion must not be used */
 	/* the run that is open in the script */
 	int run_choice;
 	char run_path[64];

@@ -576,3 +576,32 @@ def test_a_memcached_that_dies_and_comes_back(start):
     finally:
         stack.memcached.cont()
     wait_until(lambda: embed(stack.client, known).cache == "HIT")
+
+
+def test_equal_texts_of_one_batch_are_bought_once(each, embedder):
+    one, other = texts(2)
+    answer = embed(each, [one, one, other, one])
+    assert embedder.bought == [[one, other]]
+    assert answer.json["usage"]["total_tokens"] == tokens(one) + tokens(other)
+    assert embed(each, [other, one]).cache == "HIT"
+
+
+def test_what_else_an_item_says_is_remembered_with_it(client, embedder):
+    def script(call):
+        whole = embedder.of(call.json)
+        for item in whole["data"]:
+            item["extra"] = {"of": item["index"]}
+        call.answer(whole)
+    embedder.answer = script
+    batch = texts(2)
+    miss = embed(client, batch)
+    assert embed(client, batch).json["data"] == miss.json["data"]
+
+
+@pytest.mark.parametrize("bad", [[], "", ["a", None], [None, "a"], [[1]], 7, {"a": 1}], ids=str)
+def test_a_vector_that_is_none_is_not_remembered(client, embedder, bad):
+    def script(call):
+        call.answer({**embedder.of(call.json), "data": [{"object": "embedding", "index": 0, "embedding": bad}]})
+    embedder.answer = script
+    text = unique()
+    assert [post(client, text).headers["X-Cache"] for _ in range(2)] == ["MISS", "MISS"]

@@ -171,8 +171,86 @@ def test_an_answer_that_drips_for_too_long(each, stack):
 
 NO_COMPLETIONS = {"nothing": b"", "a page": b"<html>OK</html>", "half of it": BODY[:-1], "an array": b"[]",
                   "null": b"null", "no choices": b"{}", "wrong choices": b'{"choices":{"a":1}}',
-                  "not UTF-8": BODY.replace(b"Fine", b"\xff\xfe"),
-                  "twice the same name": BODY[:-1] + b',"id":1}'}
+                  "not UTF-8": BODY.replace(b"Fine", b"\xff\xfe")}
+
+# JSON to every SDK's library, though not to us
+LOOSE = {"twice the same name": BODY[:-1] + b',"x":1,"x":2}', "half a character": BODY.replace(b"Fine", b"\\ud83d"),
+         "a number beyond 64 bits": BODY[:-1] + b',"x":123456789012345678901234567890}'}
+
+
+@pytest.mark.parametrize("name", LOOSE)
+def test_loose_json_is_passed_on_and_forgotten(client, stack, name):
+    prompt = stack.provider.on(lambda call: call.answer(LOOSE[name]))
+    for _ in range(2):
+        answer = client.chat(prompt)
+        assert (answer.status, answer.body, answer.cache) == (200, LOOSE[name], "BYPASS")
+    assert stack.provider.calls(prompt) == 2
+
+
+@pytest.mark.parametrize("where", ["beside choices", "in the choice", "as a reason"])
+def test_an_error_among_choices_is_never_remembered(client, stack, streamed, where):
+    """OpenRouter's way: the error stands in a chunk that has choices, too."""
+    error = {"message": "upstream fell over", "code": 502}
+    choice = {"index": 0, "finish_reason": "error" if where == "as a reason" else "stop"}
+    if where == "in the choice":
+        choice["error"] = error
+
+    def script(call):
+        extra = {"error": error} if where == "beside choices" else {}
+        if not call.json.get("stream"):
+            return call.answer({**completion("half"), "choices": [
+                {**choice, "message": {"role": "assistant", "content": "half"}}], **extra})
+        call.stream_head()
+        call.event(chunk("half"))
+        call.event({**chunk(), "choices": [{**choice, "delta": {}}], **extra})
+        call.end_stream()
+    prompt = stack.provider.on(script)
+    for _ in range(2):
+        assert client.post(ask(prompt, stream=streamed)).headers["X-Cache"] == "MISS"
+    assert stack.provider.calls(prompt) == 2
+
+
+def test_what_a_choice_says_again_and_again_is_said_once(client, stack):
+    """Azure's way: filter results in every chunk, prompt_filter_results in one of their own."""
+    results = {"hate": {"filtered": False, "severity": "safe"}}
+
+    def script(call):
+        call.stream_head()
+        call.event({**chunk(), "choices": [], "prompt_filter_results": [{"prompt_index": 0}]})
+        for piece in "a", "b", "c":
+            call.event({**chunk(), "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None,
+                                                "content_filter_results": results}]})
+        call.event(chunk(finish="stop"))
+        call.end_stream()
+    prompt = stack.provider.on(script)
+    client.chat(prompt, stream=True)
+    hit = client.chat(prompt)
+    assert hit.cache == "HIT" and hit.json["choices"][0]["content_filter_results"] == results
+    assert hit.json["prompt_filter_results"] == [{"prompt_index": 0}]
+    replayed = client.chat(prompt, stream=True)
+    assert [e["choices"][0].get("content_filter_results") for e in replayed.events[:3]] == [results] * 3
+    assert ["prompt_filter_results" in e for e in replayed.events[:-1]] == [True, False, False, False]
+
+
+def test_a_stream_that_ends_before_every_choice_has_begun_is_cut(client, stack):
+    def script(call):
+        call.stream_head()
+        call.event(chunk("only one"))
+        call.event(chunk(finish="stop"))
+        call.end_stream(done=False)
+    answer = client.post(ask(stack.provider.on(script), stream=True, n=2))
+    assert answer.events[-1]["error"]["code"] == "provider_connection_broken"
+
+
+def test_a_usage_chunk_without_choices_is_for_us_alone(client, stack):
+    def script(call):
+        call.stream_head()
+        call.event(chunk("x"))
+        call.event(chunk(finish="stop"))
+        call.event({**usage_chunk(), "choices": None})
+        call.end_stream()
+    answer = client.chat(stack.provider.on(script), stream=True)
+    assert all(event["choices"] for event in answer.events[:-1])
 
 
 @pytest.mark.parametrize("name", NO_COMPLETIONS)

@@ -88,15 +88,12 @@ def test_stream_options_are_not_added(each, provider, stack):
 
 
 @pytest.mark.parametrize("options", [{"include_usage": True}, {"include_usage": False}, {}, {"x": 1}], ids=str)
-def test_stream_options_of_the_client_travel(client, provider, options):
-    prompt = unique()
-    client.chat(prompt, model="bare", stream=True, stream_options=options)
-    assert provider.requests(prompt)[0].json["stream_options"] == options
-
-
-def test_its_refusal_reaches_the_client(client, provider):
-    answer = client.post(ask(provider.on(bare), model="bare", stream=True, stream_options={"include_usage": True}))
-    assert answer.status == 400 and "stream_options" in answer.error["message"]
+def test_stream_options_of_the_client_stay_here(client, provider, options):
+    """The SDKs' users ask for usage without a thought; whoever would refuse that does not get to see it."""
+    prompt = provider.on(bare)
+    answer = client.chat(prompt, model="bare", stream=True, stream_options=options)
+    assert answer.status == 200 and answer.events[-1] == "[DONE]"
+    assert "stream_options" not in provider.requests(prompt)[0].json
 
 
 def test_one_who_asks_for_usage_sees_it_only_if_there_is_some(client, provider):

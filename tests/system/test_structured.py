@@ -336,3 +336,14 @@ def test_a_stream_that_breaks_is_not_judged(client, provider, stack):
     answer = client.post(ask(provider.on(script), stream=True, response_format=asked_for()))
     line = stack.log_of(answer)
     assert line["error.type"] == "provider_connection_broken" and not line["stored"] and "schema" not in line
+
+
+@pytest.mark.parametrize("empty", [{"tool_calls": []}, {"refusal": ""}], ids=str)
+def test_members_that_are_there_and_empty_excuse_nothing(client, provider, empty):
+    """vLLM and others send them with every answer."""
+    prompt = provider.on(answers(said(message("this is not json", **empty))))
+    for _ in range(2):
+        answer = client.chat(prompt, response_format=asked_for())
+        assert answer.cache == "MISS" and answer.headers["X-Pavise-Schema"] == "invalid"
+    good = provider.on(answers(said(message(FITS, **empty))))
+    assert [client.chat(good, response_format=asked_for()).cache for _ in range(2)] == ["MISS", "HIT"]

@@ -199,7 +199,7 @@ static void test_answers(void **state)
 			if (!embedding != !answers[i].embeddings[j])
 				fail_msg("%s: input %zu", answers[i].answer, j);
 			if (embedding)
-				check_prints(embedding, answers[i].embeddings[j]);
+				check_prints(json_get(embedding, "embedding"), answers[i].embeddings[j]);
 		}
 		json_release(answer);
 	}
