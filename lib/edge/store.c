@@ -176,6 +176,8 @@ static void wait_all(struct store *s, int64_t deadline_us)
 		for (i = 0; i < n; i++)
 			if (fds[i].revents)
 				store_server_progress(waiting[i]);
+		deadline_us =
+			clock_mono_us() + s->timeout_us; /* it answers: a batch of many megabytes takes its time */
 	}
 }
 

@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { DOWN_FOR_US = 1000000, DEFAULT_PORT = 11211, KEEP_BYTES = 64 * 1024, MESSAGE_MAX = 32 << 20 };
+enum { DOWN_FOR_US = 1000000, DEFAULT_PORT = 11211, KEEP_BYTES = 64 * 1024, MESSAGE_MAX = 256 << 20 };
 
 bool store_server_parse(struct store_server *v, const char *name, const char **why)
 {
@@ -113,6 +113,13 @@ void store_server_failed(struct store_server *v, const char *why)
 			"memcached %s %s: answers are not cached there, and limits do as their on_store_down says; "
 			"tried again every second",
 			v->name, why);
+}
+
+/* More than a batch may be: our limit, and no fault of the server's. What was answered stays answered. */
+static void give_up(struct store_server *v)
+{
+	disconnect(v);
+	v->pending = false;
 }
 
 /* One late answer is a busy machine; it costs its own request, and not everybody's limits for a second. */
@@ -251,7 +258,7 @@ static bool write_some(struct store_server *v)
 void store_server_send(struct store_server *v)
 {
 	if (v->out.overflow) {
-		store_server_failed(v, "was sent more than it can take");
+		give_up(v);
 		return;
 	}
 	if (ensure_connected(v) && !v->connecting)
@@ -323,7 +330,7 @@ static void read_some(struct store_server *v)
 
 	to = buf_reserve(&v->in, 16 * 1024);
 	if (!to) {
-		store_server_failed(v, "answers more than was asked");
+		give_up(v);
 		return;
 	}
 	n = recv(v->fd, to, 16 * 1024, 0);

@@ -10,6 +10,8 @@
 #include "gate/txn.h"
 #include "wire/stream.h"
 
+enum { RELAY_TREE_GROWTH = 16 /* a parsed answer may take so many times max_response */ };
+
 enum relay_mode {
 	RELAY_WAITING, /* no head yet */
 	RELAY_STREAM,  /* events */

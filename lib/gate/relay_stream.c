@@ -11,7 +11,10 @@
 
 #include <string.h>
 
-enum { LINGER_US = 100000 /* after [DONE] the provider may end its response properly, which saves the connection */ };
+enum {
+	EVENT_TREE_MAX = 256 << 20 /* of memory, for one event */,
+	LINGER_US = 100000 /* after [DONE] the provider may end its response properly, which saves the connection */
+};
 
 int relay_stream_begin(struct relay *r)
 {
@@ -68,7 +71,7 @@ static int on_event(void *ctx, const char *name, const char *data, size_t len)
 		sse_write_data(&r->out, data, len);
 		return 0;
 	}
-	chunk = json_parse(data, len, &err);
+	chunk = json_parse_within(data, len, EVENT_TREE_MAX, &err);
 	if (!chunk) { /* not ours to judge, but not to be remembered either */
 		r->assembly.lost = true;
 		sse_write_data(&r->out, data, len);

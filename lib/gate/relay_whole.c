@@ -44,7 +44,11 @@ enum verdict relay_whole_answer(struct relay *r)
 	bool strange = false;
 	struct err err;
 
-	completion = json_parse(r->body.data ? r->body.data : "", r->body.len, &err);
+	completion = json_parse_within(r->body.data ? r->body.data : "", r->body.len,
+		RELAY_TREE_GROWTH * (size_t)t->model->provider->max_response, &err);
+	if (!completion && err.code == ERR_BODY_TOO_LARGE)
+		return txn_fail(t, ERR_PROVIDER_TOO_LARGE, NULL,
+			"The provider '%s' answered with more values than can be held.", t->model->provider->name);
 	if (!completion && r->body.len) { /* not JSON as we want it, but perhaps as the client's library does */
 		completion = json_parse_leniently(r->body.data, r->body.len);
 		strange = completion != NULL;

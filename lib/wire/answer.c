@@ -75,6 +75,10 @@ void answer_error_body(
 
 	if (json_object_is_type(said, json_type_string))
 		message = json_object_get_string(said);
+	else if (!said && json_get_str(body, "message")) /* vLLM */
+		message = json_get_str(body, "message");
+	else if (!said && json_get_str(body, "detail")) /* FastAPI */
+		message = json_get_str(body, "detail");
 	json_set_str(error, "message", message);
 	json_set_str(error, "type", type);
 	json_set(error, "param", NULL);

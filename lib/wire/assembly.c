@@ -220,6 +220,11 @@ static void merge_string(
 
 	a->bytes += (size_t)json_object_get_string_len(v);
 	a->lost |= a->bytes > a->max_bytes;
+	if (LISTED(name, whole_strings) && json_object_get_string_len(v) == 0 &&
+		json_object_is_type(old, json_type_string)) {
+		buf_addc(shape, '0'); /* said before, and not again: Qwen sends empty ids with later pieces */
+		return;
+	}
 	if (LISTED(name, whole_strings) || (a->beside_delta && strcmp(name, "text") != 0)) {
 		merge_whole(a, to, name, v, shape);
 		return;
@@ -373,6 +378,9 @@ static void add_choice_rest(struct assembly *a, struct json_object *to, struct j
 	json_each_member (from, m) {
 		if (LISTED(m.name, choice_apart) || (!m.value && json_has(to, m.name)))
 			continue;
+		if (strcmp(m.name, "finish_reason") == 0 && json_object_is_type(m.value, json_type_string) &&
+			json_object_get_string_len(m.value) == 0)
+			continue; /* as good as null */
 		shape_name(shape, m.name, &first);
 		if (strcmp(m.name, "finish_reason") == 0)
 			merge_whole(a, to, m.name, m.value, shape);

@@ -184,9 +184,55 @@ static int check_message(struct json_object *message, size_t index, struct err *
 			param, role);
 	if (check_content(message, at, role, err) != 0 || check_tool_calls(message, at, err) != 0)
 		return -1;
+	snprintf(param, sizeof(param), "%s.name", at);
+	if (json_get(message, "name") && !field_is(json_get(message, "name"), FIELD_STRING))
+		return field_wrong_kind(err, param, FIELD_STRING, json_get(message, "name"));
 	snprintf(param, sizeof(param), "%s.tool_call_id", at);
+	if (json_get(message, "tool_call_id") && !field_is(json_get(message, "tool_call_id"), FIELD_STRING))
+		return field_wrong_kind(err, param, FIELD_STRING, json_get(message, "tool_call_id"));
 	if (strcmp(role, "tool") == 0 && !json_get(message, "tool_call_id"))
 		return field_missing(err, param);
+	return 0;
+}
+
+/* A function needs a name; what another type of tool needs, its provider knows. */
+static int check_tools(struct json_object *body, struct err *err)
+{
+	struct json_object *tools = json_get_array(body, "tools"), *function;
+	char param[FIELD_PATH];
+	const char *type;
+	size_t i;
+
+	if (fields_check_elements(body, "tools", FIELD_OBJECT, err) != 0)
+		return -1;
+	for (i = 0; tools && i < json_object_array_length(tools); i++) {
+		type = json_get_str(json_object_array_get_idx(tools, i), "type");
+		function = json_get(json_object_array_get_idx(tools, i), "function");
+		snprintf(param, sizeof(param), "tools[%zu].%s", i, type ? "function" : "type");
+		if (!type || (strcmp(type, "function") == 0 && !function))
+			return field_missing(err, param);
+		if (strcmp(type, "function") != 0)
+			continue;
+		if (!field_is(function, FIELD_OBJECT))
+			return field_wrong_kind(err, param, FIELD_OBJECT, function);
+		snprintf(param, sizeof(param), "tools[%zu].function.name", i);
+		if (!json_get(function, "name"))
+			return field_missing(err, param);
+		if (!json_get_str(function, "name"))
+			return field_wrong_kind(err, param, FIELD_STRING, json_get(function, "name"));
+	}
+	return 0;
+}
+
+static int check_logit_bias(struct json_object *body, struct err *err)
+{
+	char param[FIELD_PATH];
+
+	json_each_member (json_get(body, "logit_bias"), m) {
+		snprintf(param, sizeof(param), "logit_bias.%.40s", m.name);
+		if (!field_is(m.value, FIELD_NUMBER))
+			return field_wrong_kind(err, param, FIELD_NUMBER, m.value);
+	}
 	return 0;
 }
 
@@ -255,7 +301,8 @@ static int take_facts(struct chat *chat, struct json_object *body, struct err *e
 int chat_read(struct chat *chat, struct json_object *body, struct err *err)
 {
 	if (fields_check(chat_fields, sizeof(chat_fields) / sizeof(chat_fields[0]), body, err) != 0 ||
-		check_messages(body, err) != 0 || fields_check_elements(body, "tools", FIELD_OBJECT, err) != 0 ||
+		check_messages(body, err) != 0 || check_tools(body, err) != 0 || check_logit_bias(body, err) != 0 ||
+		fields_check_elements(body, "modalities", FIELD_STRING, err) != 0 ||
 		fields_check_elements(body, "stop", FIELD_STRING, err) != 0 || check_response_format(body, err) != 0)
 		return -1;
 	return take_facts(chat, body, err);

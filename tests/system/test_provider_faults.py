@@ -232,6 +232,36 @@ def test_what_a_choice_says_again_and_again_is_said_once(client, stack):
     assert ["prompt_filter_results" in e for e in replayed.events[:-1]] == [True, False, False, False]
 
 
+def test_empty_ids_and_reasons_are_not_said(client, stack):
+    """Qwen's way: later fragments of a tool call have an empty id and name, every chunk an empty reason."""
+    def call_of(**fields):
+        return {**chunk(), "choices": [{"index": 0, "finish_reason": "", "delta": {"tool_calls": [{"index": 0, **fields}]}}]}
+
+    def script(call):
+        call.stream_head()
+        call.event(call_of(id="call_1", type="function", function={"name": "f", "arguments": ""}))
+        call.event(call_of(id="", type="function", function={"name": "", "arguments": '{"a":'}))
+        call.event(call_of(id="", type="function", function={"name": "", "arguments": "1}"}))
+        call.event(chunk(finish="tool_calls"))
+        call.end_stream()
+    prompt = stack.provider.on(script)
+    client.chat(prompt, stream=True)
+    hit = client.chat(prompt)
+    assert hit.cache == "HIT"
+    assert hit.json["choices"][0]["message"]["tool_calls"] == [
+        {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}]
+    again = client.chat(prompt, stream=True).events[:-2]
+    assert [e["choices"][0]["delta"]["tool_calls"][0]["id"] for e in again] == ["call_1", "", ""]
+
+
+def test_an_answer_of_many_small_values_is_not_held(start):
+    """Two bytes each from the provider, hundreds in memory: bounded as a client's are."""
+    s = start({"providers": {"fake": {"max_response": "4MiB"}}}, webs=())
+    prompt = s.provider.on(lambda call: call.answer(b'{"choices":[' + b",".join([b"{}"] * 1000000) + b"]}"))
+    answer = s.pavise.call(CHAT, "POST", json.dumps(ask(prompt)).encode())
+    assert (answer.status, answer.error["code"]) == (502, "provider_response_too_large")
+
+
 def test_a_stream_that_ends_before_every_choice_has_begun_is_cut(client, stack):
     def script(call):
         call.stream_head()
@@ -366,7 +396,7 @@ OURS = "The provider 'fake' answered with status 502."
 
 @pytest.mark.parametrize("body,message", [
     (b"<html><h1>502 Bad Gateway</h1></html>", OURS), (b"", OURS), (b"{", OURS), (b"[1]", OURS),
-    (b'{"error":null}', OURS), (b'{"detail":"another shape"}', OURS), (b'{"error":"as a string"}', "as a string"),
+    (b'{"error":null}', OURS), (b'{"detail":"another shape"}', "another shape"), (b'{"error":"as a string"}', "as a string"),
     (b'{"error":{"message":"only this"}}', "only this"), (b"x" * 2000000, None)],
     ids=lambda v: repr(v[:14]) if isinstance(v, bytes) else "")
 def test_an_error_in_any_other_shape(client, stack, streamed, body, message):

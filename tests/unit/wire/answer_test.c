@@ -130,7 +130,7 @@ static const struct {
 	{"{'error':{'message':null,'type':null}}", "ours", "our_type", NULL, NULL},
 	{"{'error':'No.'}", "No.", "our_type", NULL, "our_code"},
 	{"{'error':7}", "ours", "our_type", NULL, "our_code"},
-	{"{'message':'elsewhere'}", "ours", "our_type", NULL, "our_code"},
+	{"{'message':'elsewhere'}", "elsewhere", "our_type", NULL, "our_code"},
 	{"[]", "ours", "our_type", NULL, "our_code"},
 	{NULL, "ours", "our_type", NULL, "our_code"},
 };
