@@ -605,3 +605,19 @@ def test_a_vector_that_is_none_is_not_remembered(client, embedder, bad):
     embedder.answer = script
     text = unique()
     assert [post(client, text).headers["X-Cache"] for _ in range(2)] == ["MISS", "MISS"]
+
+
+def test_a_batch_of_many_megabytes_is_no_outage(client, embedder, stack):
+    """2,048 vectors of 16 kB, 33 MB in one batch from memcached: slow, but an answer; the limits hold meanwhile."""
+    def script(call):
+        call.answer({"object": "list", "model": "fake-embedder", "usage": {"prompt_tokens": 2048, "total_tokens": 2048},
+                     "data": [{"object": "embedding", "index": i, "embedding": "A" * 16384}
+                              for i in range(len(inputs_of(call.json)))]})
+    embedder.answer = script
+    batch = texts(2048)
+    downs = lambda: len(stack.pavise.log.find(lambda line: line["event"] == "memcached_down"))  # noqa: E731
+    before = downs()
+    answers = [post(client, batch, encoding_format="base64") for _ in range(2)]
+    assert [a.status for a in answers] == [200, 200] and len(answers[1].json["data"]) == 2048
+    assert len(embedder.bought) < 2 or len(embedder.bought[1]) < 2048  # remembered, as far as memcached keeps it
+    assert downs() == before
