@@ -392,7 +392,8 @@ static void add_choice_rest(struct assembly *a, struct json_object *to, struct j
 		a->finished++;
 }
 
-static void add_choice(struct assembly *a, struct json_object *choice)
+/* alone: it is the only one of its chunk; more: another one of the same chunk follows. */
+static void add_choice(struct assembly *a, struct json_object *choice, bool alone, bool more)
 {
 	int64_t index = json_get_int(choice, "index", 0);
 	struct json_object *to = choice_at(a, index), *delta = json_get_object(choice, "delta");
@@ -403,7 +404,7 @@ static void add_choice(struct assembly *a, struct json_object *choice)
 		a->lost = true; /* not what a chunk is */
 	if (!to || a->lost)
 		return;
-	if (a->form->message && joins_run(choice, &name)) {
+	if (alone && a->form->message && joins_run(choice, &name)) {
 		note_run(a, (int)index, name, (size_t)json_object_get_string_len(json_get(delta, name)));
 		merge_object(a, json_get(to, "message"), delta, &ignored);
 		buf_release(&ignored);
@@ -411,7 +412,7 @@ static void add_choice(struct assembly *a, struct json_object *choice)
 	}
 	end_run(a);
 	next_step(a);
-	buf_printf(shape, "{\"c\":%d,\"d\":", (int)index);
+	buf_printf(shape, "{\"c\":%d,%s\"d\":", (int)index, more ? "\"m\":1," : "");
 	if (a->form->message && delta)
 		merge_object(a, json_get(to, "message"), delta, shape);
 	else
@@ -424,7 +425,7 @@ static void add_choice(struct assembly *a, struct json_object *choice)
 void assembly_add(struct assembly *a, struct json_object *chunk)
 {
 	struct json_object *choices = json_get_array(chunk, "choices");
-	size_t i;
+	size_t i, n;
 
 	if (a->lost)
 		return;
@@ -434,8 +435,9 @@ void assembly_add(struct assembly *a, struct json_object *chunk)
 			continue;
 		json_set(a->completion, m.name, json_object_get(m.value));
 	}
-	for (i = 0; choices && i < json_object_array_length(choices); i++)
-		add_choice(a, json_object_array_get_idx(choices, i));
+	n = choices ? json_object_array_length(choices) : 0;
+	for (i = 0; i < n; i++)
+		add_choice(a, json_object_array_get_idx(choices, i), n == 1, i + 1 < n);
 	a->lost |= a->script.overflow;
 }
 

@@ -18,6 +18,22 @@ static bool is_one(struct json_object *input)
 	return !field_is(input, FIELD_ARRAY) || field_is(json_object_array_get_idx(input, 0), FIELD_INTEGER);
 }
 
+static int check_tokens(struct json_object *tokens, const char *at, struct err *err)
+{
+	char param[2 * FIELD_PATH];
+	size_t i, n = json_object_array_length(tokens);
+
+	if (n == 0)
+		return err_set(err, ERR_INVALID_VALUE, at,
+			"Invalid '%s': empty array. Expected at least one token number.", at);
+	for (i = 0; i < n; i++)
+		if (!field_is(json_object_array_get_idx(tokens, i), FIELD_INTEGER)) {
+			snprintf(param, sizeof(param), "%s[%zu]", at, i);
+			return field_wrong_kind(err, param, FIELD_INTEGER, json_object_array_get_idx(tokens, i));
+		}
+	return 0;
+}
+
 static int check_input(struct json_object *body, struct err *err)
 {
 	struct json_object *input = json_get(body, "input"), *v;
@@ -42,6 +58,8 @@ static int check_input(struct json_object *body, struct err *err)
 		snprintf(param, sizeof(param), "input[%zu]", i);
 		if (!field_is(v, FIELD_STRING) && !field_is(v, FIELD_ARRAY))
 			return field_wrong_type(err, param, "a string or an array of token numbers", v);
+		if (field_is(v, FIELD_ARRAY) && check_tokens(v, param, err) != 0)
+			return -1;
 	}
 	return 0;
 }

@@ -7,8 +7,9 @@
 
 struct player {
 	const struct replay *r;
-	struct json_object *head;  /* what every chunk says: id, created, model, … */
-	struct json_object *extra; /* what only the first one says; NULL behind it */
+	struct json_object *head;    /* what every chunk says: id, created, model, … */
+	struct json_object *choices; /* of the chunk in the making; NULL = none yet */
+	struct json_object *extra;   /* what only the first one says; NULL behind it */
 	struct buf out;
 };
 
@@ -155,9 +156,10 @@ static int emit(struct player *p, struct json_object *choices, struct json_objec
 	return p->r->emit(p->r->ctx, p->out.data, p->out.len);
 }
 
-static int emit_choice(struct player *p, int64_t index, struct json_object *delta, struct json_object *rest)
+/* Adds a choice to the chunk in the making, and hands it out unless there is more to come. */
+static int emit_choice(struct player *p, int64_t index, struct json_object *delta, struct json_object *rest, bool more)
 {
-	struct json_object *choice = json_object_new_object(), *choices = json_object_new_array();
+	struct json_object *choice = json_object_new_object(), *choices;
 
 	json_set_int(choice, "index", index);
 	if (p->r->form->message)
@@ -168,7 +170,13 @@ static int emit_choice(struct player *p, int64_t index, struct json_object *delt
 	json_set(choice, "finish_reason", NULL);
 	json_each_member (rest, m)
 		json_set(choice, m.name, json_object_get(m.value));
-	json_object_array_add(choices, choice);
+	if (!p->choices)
+		p->choices = json_object_new_array();
+	json_object_array_add(p->choices, choice);
+	if (more)
+		return 0;
+	choices = p->choices;
+	p->choices = NULL;
 	return emit(p, choices, NULL);
 }
 
@@ -204,7 +212,7 @@ static int play_run(struct player *p, struct json_object *run)
 			return -1;
 		delta = json_object_new_object();
 		json_set(delta, name, piece);
-		verdict = emit_choice(p, index, delta, NULL);
+		verdict = emit_choice(p, index, delta, NULL, false);
 		if (verdict)
 			return verdict;
 	}
@@ -227,7 +235,7 @@ static int play_step(struct player *p, struct json_object *step)
 		json_object_put(delta);
 		return -1;
 	}
-	verdict = emit_choice(p, index, delta, rest);
+	verdict = emit_choice(p, index, delta, rest, json_get_int(step, "m", 0) == 1);
 	json_object_put(rest);
 	return verdict;
 }
@@ -308,9 +316,9 @@ static int play_message(struct player *p, struct json_object *choice, int64_t in
 			strcmp(m.name, "finish_reason") != 0)
 			json_set(rest, m.name, json_object_get(m.value));
 	if (p->r->form->message)
-		verdict = emit_choice(p, index, opening(message), NULL);
+		verdict = emit_choice(p, index, opening(message), NULL, false);
 	if (verdict == 0)
-		verdict = emit_choice(p, index, said(message), rest);
+		verdict = emit_choice(p, index, said(message), rest, false);
 	json_object_put(rest);
 	if (verdict)
 		return verdict;
@@ -318,7 +326,7 @@ static int play_message(struct player *p, struct json_object *choice, int64_t in
 	if (!p->r->form->message)
 		json_set_str(rest, "text", "");
 	json_set(rest, "finish_reason", json_object_get(json_get(choice, "finish_reason")));
-	verdict = emit_choice(p, index, json_object_new_object(), rest);
+	verdict = emit_choice(p, index, json_object_new_object(), rest, false);
 	json_object_put(rest);
 	return verdict;
 }
@@ -374,6 +382,7 @@ int stream_replay(const struct replay *r)
 	json_object_put(script);
 	json_object_put(p.head);
 	json_object_put(p.extra);
+	json_object_put(p.choices);
 	buf_release(&p.out);
 	return verdict;
 }

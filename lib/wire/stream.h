@@ -1,11 +1,14 @@
 /*
  * stream — one answer, two forms: chunks become a completion, and a completion becomes chunks again, without loss.
  *
- * While chunks are put together, a *script* notes the boundaries at which the answer streamed. It is JSON:
- *   [[0,"content",5,3,9], …]   runs: chunks that each added so many bytes to one string of choice 0
- *   [{"c":0,"d":{…},…}, …]     one chunk: its delta with every piece of text replaced by its length, every piece of an
- * array by its count, and every plain value by true (it stands in the completion) A completion that came as JSON has no
- * script; it is played in few chunks.
+ * While chunks are put together, a *script* notes the boundaries at which the answer streamed. It is a JSON array of
+ *
+ *   [0,"content",5,3,9]       runs: chunks that each added so many bytes to one string of choice 0
+ *   {"c":0,"d":{…},"r":{…}}   one chunk: its delta, and the rest of its choice, with every piece of text replaced by
+ *                             its length, every piece of an array by its count, and every plain value by true (it
+ *                             stands in the completion); "m":1 when the next step's choice is of the same chunk
+ *
+ * A completion that came as JSON has no script; it is played in few chunks.
  */
 #ifndef PAVISE_WIRE_STREAM_H
 #define PAVISE_WIRE_STREAM_H

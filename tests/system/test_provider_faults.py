@@ -262,6 +262,26 @@ def test_an_answer_of_many_small_values_is_not_held(start):
     assert (answer.status, answer.error["code"]) == (502, "provider_response_too_large")
 
 
+def test_choices_that_came_in_one_chunk_are_played_in_one(client, stack):
+    def both(**choice):
+        return {**chunk(), "choices": [{"index": i, "finish_reason": None, "delta": {}, **choice} for i in (0, 1)]}
+
+    def script(call):
+        call.stream_head()
+        for piece in "a", "b":
+            call.event(both(delta={"content": piece}))
+        call.event(chunk("only the first"))
+        call.event(both(finish_reason="stop"))
+        call.end_stream()
+    prompt = stack.provider.on(script)
+
+    def shape(answer):
+        return [[(c["index"], c["delta"], c["finish_reason"]) for c in e["choices"]] for e in answer.events[:-1]]
+    first = client.chat(prompt, stream=True, n=2)
+    again = client.chat(prompt, stream=True, n=2)
+    assert again.cache == "HIT" and shape(again) == shape(first)
+
+
 def test_a_stream_that_ends_before_every_choice_has_begun_is_cut(client, stack):
     def script(call):
         call.stream_head()
