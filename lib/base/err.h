@@ -2,7 +2,7 @@
  * err — what can go wrong because of a client, a provider or the network, in one table.
  *
  * A failure is filled in where it is found, travels as a value, and is answered and logged once. Our own bugs are
- * BUG_ON, and what leaves nothing to do at start is die(); see STYLE in README.md.
+ * BUG_ON, and what leaves nothing to do at start is die(); see README.md.
  */
 #ifndef PAVISE_BASE_ERR_H
 #define PAVISE_BASE_ERR_H

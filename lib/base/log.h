@@ -1,7 +1,7 @@
 /*
  * log — one JSON object a line, never torn: composed in a bounded buffer and written with one write().
  *
- * Names follow OpenTelemetry's semantic conventions where one exists (DESIGN in README.md lists them).
+ * Names follow OpenTelemetry's semantic conventions where one exists (README.md lists them).
  */
 #ifndef PAVISE_BASE_LOG_H
 #define PAVISE_BASE_LOG_H

@@ -1,0 +1,188 @@
+/* Checks that look at more than one value, or know what a value is for. */
+#include "gate/config_check.h"
+
+#include "edge/store.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+enum { S_US = 1000000 };
+
+static const char *const pers[] = {"key", "team", "model", NULL}; /* in the order of enum limit_per's bits */
+
+bool config_name_valid(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n >= 1 && n <= 64 &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
+}
+
+static bool check_server(struct config_reader *r, struct config *c)
+{
+	size_t len = strlen(c->server.base_path);
+
+	if (c->server.workers.min > c->server.workers.max)
+		return config_fail(r, "server.workers.min", "found %lld, expected at most server.workers.max (%lld)",
+			(long long)c->server.workers.min, (long long)c->server.workers.max);
+	if (c->server.workers.reserve >= c->server.workers.max)
+		return config_fail(r, "server.workers.reserve",
+			"found %lld, expected less than server.workers.max (%lld)",
+			(long long)c->server.workers.reserve, (long long)c->server.workers.max);
+	if (len && (c->server.base_path[0] != '/' || c->server.base_path[len - 1] == '/'))
+		return config_fail(r, "server.base_path", "found \"%s\", expected \"\" or a path such as \"/llm\"",
+			c->server.base_path);
+	return true;
+}
+
+static bool check_forward_headers(struct config_reader *r, struct config *c)
+{
+	/* what is ours to say to a provider, or to the web server */
+	static const char *const ours[] = {"authorization", "api-key", "x-api-key", "content-type", "content-length",
+		"host", "accept", "accept-encoding", "user-agent", "connection", "transfer-encoding", "te", "upgrade",
+		"expect", "cookie", "traceparent", NULL};
+	const char **name, **other;
+	size_t i;
+
+	for (name = c->forward_headers; *name; name++) {
+		if (!config_name_valid(*name) || strpbrk(*name, "_."))
+			return config_fail(r, "forward_headers", "found \"%.80s\", expected a header's name", *name);
+		for (other = c->forward_headers; other < name; other++)
+			if (strcasecmp(*other, *name) == 0)
+				return config_fail(r, "forward_headers", "found \"%s\" twice", *name);
+		for (i = 0; ours[i]; i++)
+			if (strcasecmp(ours[i], *name) == 0)
+				return config_fail(r, "forward_headers",
+					"found \"%s\", which is not the client's to choose", *name);
+	}
+	return true;
+}
+
+static bool check_memcached(struct config_reader *r, struct config *c)
+{
+	const char **lists[] = {c->memcached.servers, c->memcached.counters};
+	static const char *const names[] = {"memcached.servers", "memcached.counters"};
+	const char **s, *why;
+	int i;
+
+	if (!config_name_valid(c->memcached.prefix) || strlen(c->memcached.prefix) > 32)
+		return config_fail(r, "memcached.prefix", "found \"%s\", expected 1 to 32 of A-Z a-z 0-9 . _ -",
+			c->memcached.prefix);
+	for (i = 0; i < 2; i++)
+		for (s = lists[i]; *s; s++)
+			if (!store_server_valid(*s, &why))
+				return config_fail(r, names[i], "found \"%s\", %s", *s, why);
+	return true;
+}
+
+/* The system's certificates are the same for all, and http:// needs none. */
+static bool check_trust(struct config_reader *r, struct config *c, struct provider *p)
+{
+	bool own = p->ca_file && *p->ca_file;
+	const char *why;
+
+	if (!own && (strncmp(p->base_url, "https:", 6) != 0 || c->system_trust)) {
+		p->trust = c->system_trust;
+		return true;
+	}
+	p->trust = upstream_trust_new(own ? p->ca_file : NULL, &why);
+	if (!p->trust)
+		return config_fail(r, arena_printf(r->arena, "providers.%s.ca_file", p->name), "found \"%s\", but %s",
+			own ? p->ca_file : "the system's", why);
+	arena_defer(r->arena, (void (*)(void *))upstream_trust_free, p->trust);
+	if (!own)
+		c->system_trust = p->trust;
+	return true;
+}
+
+static bool check_provider(struct config_reader *r, struct config *c, struct provider *p)
+{
+	const char *path = arena_printf(r->arena, "providers.%s", p->name), *host, *slash;
+	size_t len = strlen(p->base_url);
+
+	host = strncmp(p->base_url, "http://", 7) == 0    ? p->base_url + 7
+	       : strncmp(p->base_url, "https://", 8) == 0 ? p->base_url + 8
+							  : "";
+	if (!*host || *host == '/' || strpbrk(host, " \t\r\n?#@"))
+		return config_fail(r, arena_printf(r->arena, "%s.base_url", path),
+			"found \"%s\", expected http://host/path or https://host/path without a query or a password",
+			p->base_url);
+	if (p->base_url[len - 1] == '/')
+		p->base_url = arena_strndup(r->arena, p->base_url, len - 1);
+	if (p->api_key.value && strpbrk(p->api_key.value, "\r\n"))
+		return config_fail(r, arena_printf(r->arena, "%s.api_key", path), "it contains a line break");
+	slash = strrchr(r->file, '/');
+	if (p->ca_file && *p->ca_file && *p->ca_file != '/' && slash)
+		p->ca_file = arena_printf(r->arena, "%.*s/%s", (int)(slash - r->file), r->file, p->ca_file);
+	if (p->api_key.unset)
+		p->off = arena_printf(r->arena, "the environment variable %s is not set", p->api_key.unset);
+	return check_trust(r, c, p);
+}
+
+static bool check_model(struct config_reader *r, struct config *c, struct model *m)
+{
+	struct provider *p = c->providers.items;
+	size_t i;
+
+	for (i = 0; i < c->providers.count && strcmp(p[i].name, m->provider_name) != 0; i++)
+		;
+	if (i == c->providers.count)
+		return config_fail(r, arena_printf(r->arena, "models.%s.provider", m->name),
+			"found \"%s\", expected the name of one of `providers`", m->provider_name);
+	m->provider = &p[i];
+	if (!m->model)
+		m->model = m->name;
+	if (!m->cache.ttl)
+		m->cache.ttl = c->cache.ttl;
+	if ((m->price.input < 0) != (m->price.output < 0))
+		return config_fail(
+			r, arena_printf(r->arena, "models.%s.price", m->name), "expected both input and output");
+	if (m->price.cached_input < 0)
+		m->price.cached_input = m->price.input;
+	return true;
+}
+
+static bool check_limit(struct config_reader *r, struct config *c, size_t index)
+{
+	struct limit *l = (struct limit *)c->limits.items + index;
+	const char *path = arena_printf(r->arena, "limits[%zu]", index), **name;
+	size_t i;
+
+	if (!config_name_valid(l->name))
+		return config_fail(r, arena_printf(r->arena, "%s.name", path),
+			"found \"%.80s\", expected 1 to 64 of A-Z a-z 0-9 . _ -", l->name);
+	for (i = 0; i < index; i++)
+		if (strcmp(l->name, l[(ptrdiff_t)i - (ptrdiff_t)index].name) == 0)
+			return config_fail(r, arena_printf(r->arena, "%s.name", path),
+				"found \"%s\" a second time, expected a name of its own", l->name);
+	if (l->window % S_US)
+		return config_fail(r, arena_printf(r->arena, "%s.window", path), "expected whole seconds");
+	for (name = l->per_names; *name; name++) {
+		for (i = 0; pers[i] && strcmp(pers[i], *name) != 0; i++)
+			;
+		if (!pers[i])
+			return config_fail(r, arena_printf(r->arena, "%s.per", path),
+				"found \"%.80s\", expected \"key\", \"team\" or \"model\"", *name);
+		l->per |= 1u << i;
+	}
+	return true;
+}
+
+bool config_check(struct config_reader *r, struct config *c)
+{
+	size_t i;
+
+	if (!check_server(r, c) || !check_forward_headers(r, c) || !check_memcached(r, c))
+		return false;
+	for (i = 0; i < c->providers.count; i++)
+		if (!check_provider(r, c, (struct provider *)c->providers.items + i))
+			return false;
+	for (i = 0; i < c->models.count; i++)
+		if (!check_model(r, c, (struct model *)c->models.items + i))
+			return false;
+	for (i = 0; i < c->limits.count; i++)
+		if (!check_limit(r, c, i))
+			return false;
+	return true;
+}
