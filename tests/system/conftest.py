@@ -6,11 +6,15 @@ logs.py; the fixtures here only choose how long each of them lives.
 
 import pathlib
 import shutil
+import signal
 import tempfile
 
 import pytest
 
 from servers import Memcached, Stack
+
+# Started in the background of a script, we were told to ignore Ctrl-C, and so would be whatever we start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def new_folder():
