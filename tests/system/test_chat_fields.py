@@ -353,3 +353,16 @@ def test_the_path_is_the_providers(client, provider):
     client.post(ask(prompt), path=CHAT + "?api-version=2024-10-21&x=%2F")
     [call] = provider.requests(prompt)
     assert call.path == CHAT
+
+
+@pytest.mark.parametrize("fields,param", [
+    ({"tools": [{}]}, "tools[0].type"), ({"tools": [{"type": "function"}]}, "tools[0].function"),
+    ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+    ({"tools": [{"type": "function", "function": {"name": 7}}]}, "tools[0].function.name"),
+    ({"logit_bias": {"1": "x"}}, "logit_bias.1"), ({"modalities": [1]}, "modalities[0]"),
+    ({"messages": [{"role": "user", "content": "x", "name": 5}]}, "messages[0].name"),
+    ({"messages": [{"role": "tool", "content": "x", "tool_call_id": 5}]}, "messages[0].tool_call_id"),
+], ids=str)
+def test_what_stands_inside_known_fields(client, fields, param):
+    answer = client.post({**ask("x"), **fields})
+    assert (answer.status, answer.error["param"]) == (400, param)
