@@ -136,15 +136,30 @@ void store_end(struct store *s)
 			store_server_resolve(&s->servers[i]);
 }
 
+int store_server_of(const struct store *s, enum store_pool pool, const char *key)
+{
+	const struct pool *p = &s->pools[pool];
+
+	return p->ring ? (int)memcached_generate_hash(p->ring, key, strlen(key)) + 1 : 1;
+}
+
+int store_servers(const struct store *s, enum store_pool pool)
+{
+	return s->pools[pool].count;
+}
+
+const char *store_server_name(const struct store *s, enum store_pool pool, int server)
+{
+	BUG_ON(server < 1 || server > s->pools[pool].count);
+	return s->servers[s->pools[pool].server[server - 1]].name;
+}
+
 static struct store_server *server_of(struct store *s, const struct store_item *item)
 {
-	struct pool *pool = &s->pools[item->pool];
-	uint32_t at = 0;
+	int server = item->server ? item->server : store_server_of(s, item->pool, item->key);
 
-	if (pool->ring)
-		at = memcached_generate_hash(pool->ring, item->key, strlen(item->key));
-	BUG_ON((int)at >= pool->count);
-	return &s->servers[pool->server[at]];
+	BUG_ON(server < 1 || server > s->pools[item->pool].count);
+	return &s->servers[s->pools[item->pool].server[server - 1]];
 }
 
 /* Waits until every server has answered or the time is over. */

@@ -25,26 +25,31 @@ enum {
 enum store_pool { STORE_CACHE, STORE_COUNTERS, STORE_POOLS };
 
 enum store_op {
-	STORE_GET,  /* → value */
-	STORE_INCR, /* by `delta`, made with the value `delta` and `ttl_s` if it is not there → number */
-	STORE_DECR, /* by `delta`, stops at 0, a missing key stays missing → number */
-	STORE_SET,  /* value, ttl_s */
-	STORE_DELETE
+	STORE_GET,   /* → value */
+	STORE_GAT,   /* get and touch: gives it ttl_s from now on → value, cas */
+	STORE_INCR,  /* by `delta`; if it is not there, made with `initial` (0: `delta`) and `ttl_s` → number */
+	STORE_DECR,  /* by `delta`, stops at 0, a missing key stays missing → number */
+	STORE_SET,   /* value, ttl_s */
+	STORE_ADD,   /* the same, but only if there is no such key */
+	STORE_DELETE /* with `cas`: only if nobody has changed it since */
 };
 
 enum store_result {
 	STORE_OK,
-	STORE_MISS, /* GET, DECR, DELETE: there is no such key */
-	STORE_FAIL, /* the server understood and would not (too large, out of memory) */
-	STORE_DOWN  /* no answer: not asked, or asked in vain. An INCR may have counted all the same */
+	STORE_MISS,   /* GET, GAT, DECR, DELETE: there is no such key */
+	STORE_EXISTS, /* ADD: there is one; DELETE: it is not the one with this cas */
+	STORE_FAIL,   /* the server understood and would not (too large, out of memory) */
+	STORE_DOWN    /* no answer: not asked, or asked in vain. An INCR may have counted all the same */
 };
 
 struct store_item {
 	enum store_op op;
 	enum store_pool pool;
 	const char *key; /* printable ASCII without spaces, at most STORE_KEY_MAX bytes */
-	uint32_t ttl_s;  /* at most STORE_TTL_MAX: memcached takes more for a date */
-	uint64_t delta;
+	int server;      /* 0: where the ring puts the key; else of the pool's servers, counted from 1 */
+	uint32_t ttl_s;  /* 0 = for ever; at most STORE_TTL_MAX: memcached takes more for a date */
+	uint64_t delta, initial;
+	uint64_t cas;      /* 0 = whatever it is */
 	const void *value; /* SET: read; GET: filled with memory of the store's, valid until the next store_run() */
 	size_t value_len;
 	/* filled */
@@ -74,6 +79,13 @@ void store_free(struct store *s);
 void store_begin(struct store *s);
 /* Behind a request, when nobody waits: looks up again the names of servers that could not be reached. */
 void store_end(struct store *s);
+
+/* For store_item.server: where the ring puts a key, so that what belongs together can be kept together. */
+int store_server_of(const struct store *s, enum store_pool pool, const char *key);
+/* How many servers a pool has. */
+int store_servers(const struct store *s, enum store_pool pool);
+/* As configured; for messages. */
+const char *store_server_name(const struct store *s, enum store_pool pool, int server);
 
 /* Runs all items; each has its result. */
 void store_run(struct store *s, struct store_item *items, size_t count);

@@ -131,6 +131,33 @@ void store_server_timed_out(struct store_server *v)
 		store_server_failed(v, "does not answer in time");
 }
 
+static void print_value(struct buf *out, const struct store_item *item, const char *mode)
+{
+	buf_printf(out, "ms %s %zu T%u%s\r\n", item->key, item->value_len, item->ttl_s, mode);
+	buf_add(out, item->value, item->value_len);
+	buf_adds(out, "\r\n");
+}
+
+static void print_command(struct buf *out, const struct store_item *item)
+{
+	unsigned long long delta = item->delta, initial = item->initial ? item->initial : delta;
+
+	switch (item->op) {
+	case STORE_GET: buf_printf(out, "mg %s v\r\n", item->key); break;
+	case STORE_GAT: buf_printf(out, "mg %s c v T%u\r\n", item->key, item->ttl_s); break;
+	case STORE_INCR: buf_printf(out, "ma %s N%u J%llu D%llu v\r\n", item->key, item->ttl_s, initial, delta); break;
+	case STORE_DECR: buf_printf(out, "ma %s MD D%llu v\r\n", item->key, delta); break;
+	case STORE_SET: print_value(out, item, ""); break;
+	case STORE_ADD: print_value(out, item, " ME"); break;
+	case STORE_DELETE:
+		if (item->cas)
+			buf_printf(out, "md %s C%llu\r\n", item->key, (unsigned long long)item->cas);
+		else
+			buf_printf(out, "md %s\r\n", item->key);
+		break;
+	}
+}
+
 void store_server_queue(struct store_server *v, struct store_item *item)
 {
 	struct buf *out = &v->out;
@@ -143,20 +170,7 @@ void store_server_queue(struct store_server *v, struct store_item *item)
 	}
 	if (v->queued == 0)
 		buf_empty(&v->in);
-	switch (item->op) {
-	case STORE_GET: buf_printf(out, "mg %s v\r\n", item->key); break;
-	case STORE_INCR:
-		buf_printf(out, "ma %s N%u J%llu D%llu v\r\n", item->key, item->ttl_s, (unsigned long long)item->delta,
-			(unsigned long long)item->delta);
-		break;
-	case STORE_DECR: buf_printf(out, "ma %s MD D%llu v\r\n", item->key, (unsigned long long)item->delta); break;
-	case STORE_SET:
-		buf_printf(out, "ms %s %zu T%u\r\n", item->key, item->value_len, item->ttl_s);
-		buf_add(out, item->value, item->value_len);
-		buf_adds(out, "\r\n");
-		break;
-	case STORE_DELETE: buf_printf(out, "md %s\r\n", item->key); break;
-	}
+	print_command(out, item);
 	v->queue[v->queued++].item = item;
 	v->pending = true;
 }
@@ -272,14 +286,18 @@ short store_server_events(const struct store_server *v)
 
 enum taken { TAKEN, NOT_YET, NONSENSE };
 
-/* "VA <size> …\r\n<data>\r\n" */
+static bool wants_value(const struct store_item *item)
+{
+	return item->op == STORE_GET || item->op == STORE_GAT || item->op == STORE_INCR || item->op == STORE_DECR;
+}
+
+/* "VA <size> c<cas>\r\n<data>\r\n" */
 static enum taken take_value(struct store_server *v, struct store_item *item, const char *line, size_t after)
 {
 	char *end;
 	size_t size = strtoul(line + 3, &end, 10);
 
-	if (end == line + 3 || line[3] < '0' || line[3] > '9' || size > MESSAGE_MAX || item->op == STORE_SET ||
-		item->op == STORE_DELETE)
+	if (end == line + 3 || line[3] < '0' || line[3] > '9' || size > MESSAGE_MAX || !wants_value(item))
 		return NONSENSE;
 	if (v->in.len < after + size + 2)
 		return NOT_YET;
@@ -287,8 +305,10 @@ static enum taken take_value(struct store_server *v, struct store_item *item, co
 		return NONSENSE;
 	item->result = STORE_OK;
 	item->value_len = size;
+	if (item->op == STORE_GAT && strncmp(end, " c", 2) == 0)
+		item->cas = strtoull(end + 2, NULL, 10);
 	v->queue[v->answered].value_at = after;
-	if (item->op != STORE_GET)
+	if (item->op == STORE_INCR || item->op == STORE_DECR)
 		item->number = strtoull(v->in.data + after, NULL, 10);
 	v->parsed = after + size + 2;
 	return TAKEN;
@@ -299,7 +319,6 @@ static enum taken take_answer(struct store_server *v)
 {
 	struct store_item *item = v->queue[v->answered].item;
 	const char *line = v->in.data + v->parsed, *end = memchr(line, '\n', v->in.len - v->parsed);
-	bool wants_value = item->op != STORE_SET && item->op != STORE_DELETE;
 	enum taken taken = TAKEN;
 
 	if (!end)
@@ -307,10 +326,12 @@ static enum taken take_answer(struct store_server *v)
 	if (strncmp(line, "VA ", 3) == 0) {
 		taken = take_value(v, item, line, (size_t)(end + 1 - v->in.data));
 	} else {
-		if (strncmp(line, "HD", 2) == 0 && !wants_value)
+		if (strncmp(line, "HD", 2) == 0 && !wants_value(item))
 			item->result = STORE_OK;
 		else if (strncmp(line, "EN", 2) == 0 || strncmp(line, "NF", 2) == 0)
 			item->result = STORE_MISS;
+		else if (strncmp(line, "EX", 2) == 0 || (strncmp(line, "NS", 2) == 0 && item->op == STORE_ADD))
+			item->result = STORE_EXISTS;
 		else if (strncmp(line, "NS", 2) == 0 || strncmp(line, "SERVER_ERROR", 12) == 0 ||
 			 strncmp(line, "CLIENT_ERROR", 12) == 0)
 			item->result = STORE_FAIL;
@@ -375,7 +396,7 @@ void store_server_collect(struct store_server *v)
 	int i;
 
 	for (i = 0; i < v->answered; i++)
-		if (v->queue[i].item->op == STORE_GET && v->queue[i].item->result == STORE_OK)
+		if (wants_value(v->queue[i].item) && v->queue[i].item->result == STORE_OK)
 			v->queue[i].item->value = v->in.data + v->queue[i].value_at;
 	v->queued = v->answered = 0;
 	v->pending = false;

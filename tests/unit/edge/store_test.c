@@ -158,6 +158,83 @@ static void test_pools_are_apart(void **state)
 	store_free(only_second);
 }
 
+/* What leases are made of: added once, touched with its value seen, deleted only while it is ours. */
+static void test_add_touch_and_delete_ours(void **state)
+{
+	struct store_item add = {.op = STORE_ADD, .key = "lease", .ttl_s = 60, .value = "mine", .value_len = 4},
+			  touch = {.op = STORE_GAT, .key = "lease", .ttl_s = 60}, drop;
+
+	(void)state;
+	assert_int_equal(run_one(store, &touch), STORE_MISS);
+	assert_int_equal(run_one(store, &add), STORE_OK);
+	assert_int_equal(run_one(store, &add), STORE_EXISTS);
+	assert_int_equal(run_one(store, &touch), STORE_OK);
+	assert_int_equal(touch.value_len, 4);
+	assert_memory_equal(touch.value, "mine", 4);
+	assert_true(touch.cas != 0);
+	drop = (struct store_item){.op = STORE_DELETE, .key = "lease", .cas = touch.cas};
+	assert_int_equal(set_text(store, "lease", "theirs"), STORE_OK);
+	assert_int_equal(run_one(store, &drop), STORE_EXISTS);
+	assert_int_equal(run_one(store, &touch), STORE_OK);
+	drop.cas = touch.cas;
+	assert_int_equal(run_one(store, &drop), STORE_OK);
+	assert_int_equal(run_one(store, &drop), STORE_MISS);
+	assert_int_equal(run_one(store, &add), STORE_OK);
+}
+
+/* A touch that shortens a life, seen by its end. */
+static void test_touch_sets_the_ttl(void **state)
+{
+	struct store_item touch = {.op = STORE_GAT, .key = "touched", .ttl_s = 1};
+	int64_t deadline = clock_mono_ms() + 4000;
+	char text[8];
+
+	(void)state;
+	assert_int_equal(set_text(store, "touched", "x"), STORE_OK); /* for a minute */
+	assert_int_equal(run_one(store, &touch), STORE_OK);
+	while (get_text(store, "touched", text, sizeof(text)) == STORE_OK && clock_mono_ms() < deadline)
+		usleep(20000);
+	assert_int_equal(get_text(store, "touched", text, sizeof(text)), STORE_MISS);
+}
+
+/* What epochs are made of: read, or made as told, in one operation. */
+static void test_a_counter_made_with_a_value(void **state)
+{
+	struct store_item first_look = {.op = STORE_INCR, .key = "epoch", .initial = 1700000000000001},
+			  second_look = {.op = STORE_INCR, .key = "epoch", .initial = 5};
+
+	(void)state;
+	assert_int_equal(run_one(store, &first_look), STORE_OK);
+	assert_int_equal(first_look.number, 1700000000000001);
+	assert_int_equal(run_one(store, &second_look), STORE_OK);
+	assert_int_equal(second_look.number, 1700000000000001);
+}
+
+/* Kept together on one server, wherever the ring would put each. */
+static void test_a_server_of_ones_choice(void **state)
+{
+	const char *const servers[] = {first.path, second.path, NULL}, *const alone[] = {second.path, NULL};
+	struct store *ring = store_of(servers, PATIENT_MS, new_stats()),
+		     *only = store_of(alone, PATIENT_MS, new_stats());
+	struct store_item set = {.op = STORE_SET, .ttl_s = 60, .value = "x", .value_len = 1, .server = 2};
+	char key[32], text[8];
+	int i, by_ring = 0;
+
+	(void)state;
+	assert_int_equal(store_servers(ring, STORE_CACHE), 2);
+	assert_string_equal(store_server_name(ring, STORE_CACHE, 2), second.path);
+	for (i = 0; i < 40; i++) {
+		snprintf(key, sizeof(key), "placed-%d", i);
+		by_ring += store_server_of(ring, STORE_CACHE, key) == 2;
+		set.key = key;
+		assert_int_equal(run_one(ring, &set), STORE_OK);
+		assert_int_equal(get_text(only, key, text, sizeof(text)), STORE_OK);
+	}
+	assert_in_range(by_ring, 1, 39);
+	store_free(ring);
+	store_free(only);
+}
+
 static void test_ttl(void **state)
 {
 	struct store_item set = {.op = STORE_SET, .key = "short", .ttl_s = 1, .value = "x", .value_len = 1},
@@ -303,6 +380,10 @@ int main(void)
 		cmocka_unit_test(test_large_values),
 		cmocka_unit_test(test_batch),
 		cmocka_unit_test(test_pools_are_apart),
+		cmocka_unit_test(test_add_touch_and_delete_ours),
+		cmocka_unit_test(test_touch_sets_the_ttl),
+		cmocka_unit_test(test_a_counter_made_with_a_value),
+		cmocka_unit_test(test_a_server_of_ones_choice),
 		cmocka_unit_test(test_ttl),
 		cmocka_unit_test(test_restart_is_not_noticed),
 		cmocka_unit_test(test_after_fork),
