@@ -1,24 +1,35 @@
-/* libfcgi behind a small door, with its two traps dealt with: stopping a worker, and log lines that arrive torn. */
+/*
+ * libfcgi behind a small door. It accepts and reads; records are written here: it can only wait for a slow web server,
+ * tears log lines into pieces of 512 bytes, and needs three writes for what is one.
+ */
 #include "edge/fcgi.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 
 #include <errno.h>
 #include <fcgiapp.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-enum { VERSION_1 = 1, TYPE_STDERR = 7, HEADER_BYTES = 8 }; /* FastCGI specification, 8 */
+/* FastCGI specification, 8 */
+enum { VERSION_1 = 1, TYPE_END_REQUEST = 3, TYPE_STDOUT = 6, TYPE_STDERR = 7, HEADER_BYTES = 8, RECORD_MAX = 65528 };
+
+enum { SEND_AT = 256 * 1024, KEEP_BYTES = 64 * 1024, WAITING_MAX = 1 << 30 };
 
 static FCGX_Request request;
 static int devnull = -1;
-static bool open_request;
 static size_t body_read; /* bytes */
+
+/* Records on their way to the web server. The last one may still be open: its length is not written yet. */
+static struct buf records = {.max = WAITING_MAX};
+static size_t sent, record_at;
+static bool record_open, gone, ended;
 
 int fcgi_init(void)
 {
@@ -39,9 +50,9 @@ void fcgi_stop_accepting(void)
 
 bool fcgi_accept(void)
 {
-	open_request = FCGX_Accept_r(&request) == 0;
 	body_read = 0;
-	return open_request;
+	gone = false;
+	return FCGX_Accept_r(&request) == 0;
 }
 
 const char *fcgi_param(const char *name)
@@ -87,41 +98,119 @@ ssize_t fcgi_read(char *to, size_t len, int64_t deadline_us)
 	return n;
 }
 
-int fcgi_write(const char *bytes, size_t len)
+static void record_begin(int type)
 {
-	int n;
+	unsigned char header[HEADER_BYTES] = {VERSION_1, (unsigned char)type, (unsigned char)(request.requestId >> 8),
+		(unsigned char)request.requestId};
+
+	record_at = records.len;
+	record_open = true;
+	buf_add(&records, header, sizeof(header));
+}
+
+static void record_end(void)
+{
+	size_t len = records.len - record_at - HEADER_BYTES;
+
+	if (!record_open)
+		return;
+	record_open = false;
+	records.data[record_at + 4] = (char)(len >> 8);
+	records.data[record_at + 5] = (char)len;
+}
+
+static void add_record(int type, const void *bytes, size_t len)
+{
+	record_end();
+	record_begin(type);
+	buf_add(&records, bytes, len);
+	record_end();
+}
+
+static void add_stdout(const char *bytes, size_t len)
+{
+	size_t room;
 
 	while (len) {
-		n = FCGX_PutStr(bytes, len > 1 << 20 ? 1 << 20 : (int)len, request.out);
-		if (n <= 0)
-			return -1;
-		bytes += n;
-		len -= (size_t)n;
+		if (!record_open)
+			record_begin(TYPE_STDOUT);
+		room = RECORD_MAX - (records.len - record_at - HEADER_BYTES);
+		if (room > len)
+			room = len;
+		buf_add(&records, bytes, room);
+		bytes += room;
+		len -= room;
+		if (len)
+			record_end();
 	}
-	return 0;
+}
+
+static void drop_records(void)
+{
+	if (records.cap > KEEP_BYTES)
+		buf_release(&records);
+	else
+		buf_reset(&records);
+	sent = 0;
+}
+
+int fcgi_push(void)
+{
+	ssize_t n;
+
+	record_end();
+	gone |= records.overflow;
+	while (!gone && sent < records.len) {
+		n = send(request.ipcFd, records.data + sent, records.len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && errno == EAGAIN)
+			return 0;
+		if (n >= 0)
+			sent += (size_t)n;
+		else if (errno != EINTR)
+			gone = true;
+	}
+	drop_records();
+	return gone ? -1 : 0;
+}
+
+size_t fcgi_waiting(void)
+{
+	return records.len - sent;
 }
 
 int fcgi_flush(void)
 {
-	return FCGX_FFlush(request.out) == 0 ? 0 : -1;
+	struct pollfd p = {request.ipcFd, POLLOUT, 0};
+
+	while (fcgi_push() == 0 && fcgi_waiting())
+		poll(&p, 1, -1);
+	return gone ? -1 : 0;
+}
+
+int fcgi_write(const char *bytes, size_t len)
+{
+	size_t piece;
+
+	while (len && !gone) {
+		piece = len > SEND_AT ? SEND_AT : len;
+		add_stdout(bytes, piece);
+		bytes += piece;
+		len -= piece;
+		if (records.len - sent >= SEND_AT)
+			fcgi_flush();
+	}
+	return gone ? -1 : 0;
+}
+
+int fcgi_offer(const char *bytes, size_t len)
+{
+	add_stdout(bytes, len);
+	return fcgi_push();
 }
 
 int fcgi_fd(void)
 {
 	return request.ipcFd;
-}
-
-int fcgi_stderr(const char *line, size_t len)
-{
-	unsigned char header[HEADER_BYTES] = {VERSION_1, TYPE_STDERR, (unsigned char)(request.requestId >> 8),
-		(unsigned char)request.requestId, (unsigned char)(len >> 8), (unsigned char)len, 0, 0};
-	struct iovec iov[2] = {{header, sizeof(header)}, {(void *)(size_t)line, len}};
-	ssize_t n;
-
-	if (!open_request || request.ipcFd < 0 || len > 65000)
-		return -1;
-	n = writev(request.ipcFd, iov, 2);
-	return n == (ssize_t)(sizeof(header) + len) ? 0 : -1;
 }
 
 /* The request has been read to its end: nothing is on its way that a close could turn into a reset. */
@@ -135,27 +224,35 @@ static bool all_read(void)
 	return FCGX_GetStr(&rest, 1, request.in) == 0 && !FCGX_GetError(request.in);
 }
 
+int fcgi_end(const char *line, size_t len)
+{
+	static const unsigned char complete[8];
+
+	if (line)
+		add_record(TYPE_STDERR, line, len);
+	ended = all_read();
+	if (ended) {
+		add_record(TYPE_STDOUT, NULL, 0);
+		add_record(TYPE_END_REQUEST, complete, sizeof(complete));
+	}
+	return fcgi_flush();
+}
+
 /*
- * FCGX_Finish_r() shuts its side down, waits for the web server to close, and closes: right for an answer that comes
- * early, when the rest of the body must still be taken in, but a third of a hit's time otherwise.
+ * FCGX_Finish_r() ends the request itself, shuts its side down, waits for the web server to close, and closes: right
+ * for an answer that comes early, when the rest of the body must still be taken in, but a third of a hit's time
+ * otherwise.
  */
 void fcgi_finish(void)
 {
-	bool close_it;
 	int fd = request.ipcFd;
 
-	if (!open_request)
-		return;
-	open_request = false;
-	if (!all_read()) {
+	if (!ended) {
 		FCGX_Finish_r(&request);
 		return;
 	}
-	close_it = !request.keepConnection;
-	close_it |= FCGX_FClose(request.err) != 0;
-	close_it |= FCGX_FClose(request.out) != 0; /* ends the request */
 	FCGX_Free(&request, 0);
-	if (close_it) {
+	if (!request.keepConnection || gone) {
 		close(fd);
 		request.ipcFd = -1;
 	}

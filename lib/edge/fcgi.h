@@ -31,17 +31,28 @@ char **fcgi_params(void);
  */
 ssize_t fcgi_read(char *to, size_t len, int64_t deadline_us);
 
-/* -1 when the client (or the web server) has gone: it is only noticed here. */
+/* Collects bytes of the answer, and sends them when there are many. -1 when the client (or the web server) has gone: it
+ * is only noticed here. */
 int fcgi_write(const char *bytes, size_t len);
+/* Sends what was collected, and waits until the web server has taken it. */
 int fcgi_flush(void);
+/* Sends as much as the web server takes at once; -1 when it has gone. */
+int fcgi_push(void);
+/* As fcgi_write(), but never waits: what is not taken is kept, for the next fcgi_push(). */
+int fcgi_offer(const char *bytes, size_t len);
+/* Bytes that the web server has not taken yet. */
+size_t fcgi_waiting(void);
 
 /* The connection to the web server, to be watched for its end. */
 int fcgi_fd(void);
 
-/* One line as one FCGI_STDERR record: the server's log gets it whole. -1: nobody took it. At most 65,000 bytes. */
-int fcgi_stderr(const char *line, size_t len);
+/*
+ * Ends the answer, with one line for the web server's log (or NULL) as one FCGI_STDERR record, so that the log gets it
+ * whole. -1: nobody took it. At most 65,000 bytes.
+ */
+int fcgi_end(const char *line, size_t len);
 
-/* Ends the answer. The connection is closed if the web server did not ask to keep it. */
+/* Lets go of the request. The connection is closed if the web server did not ask to keep it. */
 void fcgi_finish(void);
 
 #endif

@@ -111,20 +111,24 @@ static enum log_level level_of(const struct txn *t)
 	return t->endpoint && t->endpoint->quiet ? LOG_DEBUG : LOG_INFO;
 }
 
+/* Ends the answer: its line travels with it, unless nobody is there to take it. */
 void account(struct txn *t)
 {
 	static struct log_line line;
 	enum log_level level = level_of(t);
+	bool logged = log_enabled(level), travels = logged && t->config->log.to == LOG_TO_FASTCGI && !t->client_gone;
 
 	if (t->err.code == ERR_CLIENT_GONE)
 		t->status = err_kind(ERR_CLIENT_GONE)->status;
-	if (!log_enabled(level))
-		return;
-	if (t->config->log.to == LOG_TO_FASTCGI && !t->client_gone) {
+	if (travels)
 		compose(&line, t, LOG_MAX_FASTCGI, level);
-		if (fcgi_stderr(line.text, line.len) == 0)
-			return;
+	if (logged && !travels)
+		compose(&line, t, LOG_MAX_STDERR, level);
+	if (fcgi_end(travels ? line.text : NULL, line.len) != 0 && travels) {
+		t->client_gone = true;
+		compose(&line, t, LOG_MAX_STDERR, level);
+		travels = false;
 	}
-	compose(&line, t, LOG_MAX_STDERR, level);
-	log_write(&line);
+	if (logged && !travels)
+		log_write(&line);
 }
