@@ -2,7 +2,8 @@
  * schema — does an answer fit the JSON Schema that its request gave? Only then it may be remembered.
  *
  * JSON Schema draft 2020-12, with what older drafts spell otherwise and 2020-12 leaves free: `definitions`,
- * `dependencies`, `items` as a list, `additionalItems`. `format` is an annotation, as the draft has it by default, and
+ * `dependencies`, `items` as a list, `additionalItems`. `format` is judged where it is one of those that OpenAI's
+ * strict mode enforces (the table in schema_format.c); any other is an annotation, as the draft has it by default, and
  * so is every name that is no keyword. References stay within the schema. Schema and instance may both come from an
  * enemy: depth, steps, and with them time and memory, are bounded, inside regular expressions too.
  */
