@@ -48,8 +48,9 @@ struct json_object *json_parse_within(const char *text, size_t len, size_t max_w
 	struct buf plain = BUF_INIT(len);
 	struct json_findings found;
 	struct json_object *value;
+	int rc = json_scan_find(text, len, err, &found);
 
-	if (json_scan_find(text, len, err, &found))
+	if (rc && err->code == ERR_INVALID_JSON)
 		return NULL;
 	if (found.weight > max_weight) {
 		err_set(err, ERR_BODY_TOO_LARGE, NULL,
@@ -57,6 +58,8 @@ struct json_object *json_parse_within(const char *text, size_t len, size_t max_w
 			found.weight >> 20, max_weight >> 20);
 		return NULL;
 	}
+	if (rc)
+		return NULL;
 	if (found.has_pairs) {
 		json_write_out_pairs(&plain, text, len);
 		if (plain.overflow)

@@ -21,9 +21,9 @@
 enum { JSON_MAX_DEPTH = 128 };
 
 /*
- * Checks that text[0..len) is one JSON value. 0, or -1 with err->code (INVALID_JSON, NUMBER_RANGE, DUPLICATE_NAME),
- * err->param (the path: "messages[0].content"; "" at the top) and a message that says what is wrong and at which line
- * and column.
+ * Checks that text[0..len) is one JSON value. 0, or -1 with err->code (INVALID_JSON; or, where it is JSON to others,
+ * UNREADABLE_JSON, NUMBER_RANGE, DUPLICATE_NAME), err->param (the path: "messages[0].content"; "" at the top) and a
+ * message that says what is wrong and at which line and column.
  */
 int json_scan(const char *text, size_t len, struct err *err);
 
@@ -35,7 +35,7 @@ struct json_object *json_parse(const char *text, size_t len, struct err *err);
 
 /*
  * As json_parse(), for text from a stranger: BODY_TOO_LARGE if the tree would take more than about max_weight bytes of
- * memory. Two bytes of text ({}) can become seven hundred.
+ * memory, in json_parse_leniently() too. Two bytes of text ({}) can become seven hundred.
  */
 struct json_object *json_parse_within(const char *text, size_t len, size_t max_weight, struct err *err);
 
