@@ -105,12 +105,13 @@ static int run_group(const char *file, struct json_object *group, int *bad)
 	struct json_object *tests = json_get_array(group, "tests"), *test;
 	struct schema_report report;
 	enum schema_verdict verdict, expected;
-	size_t i, n = json_object_array_length(tests);
+	size_t i, n = json_object_array_length(tests), steps;
 
 	for (i = 0; i < n; i++) {
 		test = json_object_array_get_idx(tests, i);
 		expected = json_get_bool(test, "valid", false) ? SCHEMA_FITS : SCHEMA_MISFIT;
-		verdict = schema_judge(json_get(group, "schema"), json_get(test, "data"), &report);
+		steps = SCHEMA_MAX_STEPS;
+		verdict = schema_judge(json_get(group, "schema"), json_get(test, "data"), &steps, &report);
 		if (verdict == expected)
 			continue;
 		++*bad;
