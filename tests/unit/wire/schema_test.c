@@ -226,6 +226,16 @@ static void test_bounds(void **state)
 	check(schema.data, instance.data, SCHEMA_UNJUDGED);
 
 	buf_reset(&schema);
+	/* going over long ways again and again */
+	buf_adds(&schema, "{\"$id\":\"http://x/");
+	repeat(&schema, "a/", 450);
+	buf_adds(&schema, "\",\"$defs\":{");
+	for (i = 0; i < 20000; i++)
+		buf_printf(&schema, "\"%d\":{\"$id\":\"../%d\"},", i, i);
+	buf_adds(&schema, "\"\":{}}}");
+	check(schema.data, "1", SCHEMA_UNJUDGED);
+
+	buf_reset(&schema);
 	buf_adds(&schema, "{\"$defs\":{");
 	for (i = 0; i < 300000; i++)
 		buf_printf(&schema, "\"%d\":{},", i);
