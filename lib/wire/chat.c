@@ -287,6 +287,7 @@ static int take_facts(struct chat *chat, struct json_object *body, struct err *e
 		.choices = (int)json_get_int(body, "n", 1),
 		.stream = json_get_bool(body, "stream", false),
 		.include_usage = json_get_bool(options, "include_usage", false),
+		.running_usage = json_get_bool(options, "continuous_usage_stats", false),
 		.side_effect = json_get_bool(body, "store", false),
 		.user = json_get_str(body, "safety_identifier"),
 	};

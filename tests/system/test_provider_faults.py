@@ -228,8 +228,9 @@ def test_what_a_choice_says_again_and_again_is_said_once(client, stack):
     assert hit.cache == "HIT" and hit.json["choices"][0]["content_filter_results"] == results
     assert hit.json["prompt_filter_results"] == [{"prompt_index": 0}]
     replayed = client.chat(prompt, stream=True)
-    assert [e["choices"][0].get("content_filter_results") for e in replayed.events[:3]] == [results] * 3
-    assert ["prompt_filter_results" in e for e in replayed.events[:-1]] == [True, False, False, False]
+    assert replayed.events[0]["choices"] == []
+    assert [e["choices"][0].get("content_filter_results") for e in replayed.events[1:4]] == [results] * 3
+    assert ["prompt_filter_results" in e for e in replayed.events[:-1]] == [True, False, False, False, False]
 
 
 def test_empty_ids_and_reasons_are_not_said(client, stack):
