@@ -1,33 +1,112 @@
-/* One mechanism for the tables of chat, completions and embeddings. */
+/* One mechanism for the tables of chat, completions and embeddings. Where a value stands is only spelled when it is
+ * wrong. */
 #include "wire/fields.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const char *const kind_words[] = {"a string", "a boolean", "an integer", "a number", "an object", "an array",
-	"a string or an object", "a string or an array of strings"};
+enum { STRING = 1, BOOLEAN = 2, INTEGER = 4, NUMBER = 8, OBJECT = 16, ARRAY = 32, ANY = 64 };
+
+/* What a value of each kind is, and what each element is if it is an array. */
+static const struct {
+	const char *words;
+	unsigned is, elements;
+} kinds[] = {
+	[FIELD_STRING] = {"a string", STRING, 0},
+	[FIELD_BOOLEAN] = {"a boolean", BOOLEAN, 0},
+	[FIELD_INTEGER] = {"an integer", INTEGER, 0},
+	[FIELD_NUMBER] = {"a number", NUMBER, 0},
+	[FIELD_OBJECT] = {"an object", OBJECT, 0},
+	[FIELD_ARRAY] = {"an array", ARRAY, ANY},
+	[FIELD_STRINGS] = {"an array", ARRAY, STRING},
+	[FIELD_OBJECTS] = {"an array", ARRAY, OBJECT},
+	[FIELD_STRING_OR_OBJECT] = {"a string or an object", STRING | OBJECT, 0},
+	[FIELD_STRING_OR_ARRAY] = {"a string or an array", STRING | ARRAY, ANY},
+	[FIELD_STRING_OR_STRINGS] = {"a string or an array of strings", STRING | ARRAY, STRING},
+	[FIELD_STRING_OR_OBJECTS] = {"a string or an array of objects", STRING | ARRAY, OBJECT},
+};
+
+/* A member of what stands at `outer`, or an element if it has no name. */
+struct place {
+	const struct place *outer;
+	const char *name;
+	size_t index;
+};
+
+enum { TOKEN_MAX_BITS = 53, NAME_SHOWN_BYTES = 40 };
 
 /* A double that is an integer, and small enough to be that one and no other. */
-static bool is_whole(struct json_object *v)
+static bool is_whole(double d)
 {
-	double d = json_object_is_type(v, json_type_double) ? json_object_get_double(v) : 0.5;
-
 	return d >= -9007199254740992.0 && d <= 9007199254740992.0 && d == (double)(int64_t)d;
+}
+
+static unsigned types_of(struct json_object *v)
+{
+	switch (json_object_get_type(v)) {
+	case json_type_string: return ANY | STRING;
+	case json_type_boolean: return ANY | BOOLEAN;
+	case json_type_int: return ANY | NUMBER | INTEGER;
+	case json_type_double: /* 1.0 and 1e0 are 1 */
+		return ANY | NUMBER | (is_whole(json_object_get_double(v)) ? INTEGER : 0);
+	case json_type_object: return ANY | OBJECT;
+	case json_type_array: return ANY | ARRAY;
+	case json_type_null: break;
+	}
+	return ANY;
 }
 
 bool field_is(struct json_object *v, enum field_kind kind)
 {
-	switch (kind) {
-	case FIELD_STRING: return json_object_is_type(v, json_type_string);
-	case FIELD_BOOLEAN: return json_object_is_type(v, json_type_boolean);
-	case FIELD_INTEGER: return json_object_is_type(v, json_type_int) || is_whole(v); /* 1.0 and 1e0 are 1 */
-	case FIELD_NUMBER: return json_object_is_type(v, json_type_int) || json_object_is_type(v, json_type_double);
-	case FIELD_OBJECT: return json_object_is_type(v, json_type_object);
-	case FIELD_ARRAY: return json_object_is_type(v, json_type_array);
-	case FIELD_STRING_OR_OBJECT: return field_is(v, FIELD_STRING) || field_is(v, FIELD_OBJECT);
-	case FIELD_STRING_OR_ARRAY: return field_is(v, FIELD_STRING) || field_is(v, FIELD_ARRAY);
-	}
-	return false;
+	return types_of(v) & kinds[kind].is;
+}
+
+/* ---- what is said ---- */
+
+static void spell(struct buf *out, const struct place *at)
+{
+	if (at->outer)
+		spell(out, at->outer);
+	if (at->name)
+		buf_printf(out, "%s%.*s", at->outer ? "." : "", at->outer ? NAME_SHOWN_BYTES : INT32_MAX, at->name);
+	else
+		buf_printf(out, "[%zu]", at->index);
+}
+
+/* The path of a place, as far as there is room for it. */
+static const char *path_of(const struct place *at, struct err *err, struct buf *path)
+{
+	*path = BUF_INIT(sizeof(err->param) - 1);
+	spell(path, at);
+	return path->data ? path->data : "";
+}
+
+static int wrong_type(struct err *err, const struct place *at, const char *expected, struct json_object *found)
+{
+	struct buf path;
+	int result = field_wrong_type(err, path_of(at, err, &path), expected, found);
+
+	buf_release(&path);
+	return result;
+}
+
+static int missing(struct err *err, const struct place *at)
+{
+	struct buf path;
+	int result = field_missing(err, path_of(at, err, &path));
+
+	buf_release(&path);
+	return result;
+}
+
+static int wrong_value(struct err *err, const struct place *at, const char *what)
+{
+	struct buf path;
+
+	path_of(at, err, &path);
+	err_set(err, ERR_INVALID_VALUE, path.data, "Invalid value for '%s': %s.", path.data, what);
+	buf_release(&path);
+	return -1;
 }
 
 int field_wrong_type(struct err *err, const char *param, const char *expected, struct json_object *found)
@@ -36,67 +115,7 @@ int field_wrong_type(struct err *err, const char *param, const char *expected, s
 		expected, json_type_word(found));
 }
 
-int field_wrong_kind(struct err *err, const char *param, enum field_kind expected, struct json_object *found)
-{
-	return field_wrong_type(err, param, kind_words[expected], found);
-}
-
 int field_missing(struct err *err, const char *param)
 {
 	return err_set(err, ERR_MISSING_PARAMETER, param, "Missing required parameter: '%s'.", param);
-}
-
-static int check_field(const struct field *f, struct json_object *v, struct err *err)
-{
-	double d;
-
-	if (!field_is(v, f->kind))
-		return field_wrong_type(err, f->name, kind_words[f->kind], v);
-	if (f->kind == FIELD_INTEGER || f->kind == FIELD_NUMBER) {
-		d = json_object_get_double(v);
-		if (d < f->min || d > f->max)
-			return err_set(err, ERR_INVALID_VALUE, f->name,
-				"Invalid value for '%s': expected %s from %.15g to %.15g, but got %.15g.", f->name,
-				kind_words[f->kind], f->min, f->max, d);
-	}
-	if (f->kind == FIELD_STRING && f->max > 0 &&
-		strlen(json_object_get_string(v)) != (size_t)json_object_get_string_len(v))
-		return err_set(err, ERR_INVALID_VALUE, f->name, "Invalid value for '%s': it contains U+0000.", f->name);
-	if (f->kind == FIELD_STRING && f->max > 0 && json_object_get_string_len(v) > (int)f->max)
-		return err_set(err, ERR_INVALID_VALUE, f->name, "Invalid value for '%s': at most %d bytes are allowed.",
-			f->name, (int)f->max);
-	return 0;
-}
-
-int fields_check(const struct field *fields, size_t count, struct json_object *body, struct err *err)
-{
-	size_t i;
-
-	if (!field_is(body, FIELD_OBJECT))
-		return err_set(err, ERR_INVALID_TYPE, NULL, "The body must be a JSON object, but it is %s.",
-			json_type_word(body));
-	if (!json_get(body, "model"))
-		return field_missing(err, "model");
-	json_each_member (body, m) { /* a body has few members, the table has many */
-		for (i = 0; i < count && strcmp(fields[i].name, m.name) != 0; i++)
-			;
-		if (i < count && m.value && check_field(&fields[i], m.value, err) != 0)
-			return -1; /* but a null is fine: several SDKs send it for "not set" */
-	}
-	return 0;
-}
-
-int fields_check_elements(struct json_object *body, const char *name, enum field_kind kind, struct err *err)
-{
-	struct json_object *array = json_get_array(body, name), *v;
-	char param[FIELD_PATH];
-	size_t i;
-
-	for (i = 0; array && i < json_object_array_length(array); i++) {
-		v = json_object_array_get_idx(array, i);
-		snprintf(param, sizeof(param), "%s[%zu]", name, i);
-		if (!field_is(v, kind))
-			return field_wrong_kind(err, param, kind, v);
-	}
-	return 0;
 }
