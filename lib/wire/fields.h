@@ -34,7 +34,22 @@ struct field {
 	const char *type;         /* only in an object whose `type` is this, or that has none */
 	const char *const *words; /* a string's values, if there are no others; ends with NULL */
 };
-/* A table of fields ends with a line without a name. */
+
+/* A line of a table: FIELD("n", INTEGER, RANGE(1, 128)). */
+#define FIELD(field_name, field_kind, ...) \
+	{ \
+		.name = (field_name), .kind = FIELD_##field_kind, __VA_ARGS__ \
+	}
+#define FIELDS_END \
+	{ \
+		.name = NULL \
+	}
+#define REQUIRED           .required = true
+#define RANGE(least, most) .min = (least), .max = (most)
+#define LONGEST(bytes)     .max = (bytes)
+#define WITHIN(table)      .within = (table)
+#define OF_TYPE(name)      .type = (name)
+#define WORDS(list)        .words = (list)
 
 /* The body is an object, and each member that the table names is what it says. A null is as good as nothing. */
 int fields_check(const struct field *fields, struct json_object *body, struct err *err);
@@ -47,8 +62,10 @@ bool field_is(struct json_object *value, enum field_kind kind);
  */
 int fields_check_texts(struct json_object *body, const char *name, bool mixed, struct err *err);
 
-/* "Invalid type for 'x': expected …, but got … instead." and "Missing required parameter: 'x'."; both return -1. */
+/* "Invalid type for 'x': expected …, but got … instead.", "Missing required parameter: 'x'." and
+ * "Invalid value for 'x': … ."; all return -1. */
 int field_wrong_type(struct err *err, const char *param, const char *expected, struct json_object *found);
 int field_missing(struct err *err, const char *param);
+int field_wrong_value(struct err *err, const char *param, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

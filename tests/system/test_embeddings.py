@@ -397,7 +397,11 @@ def test_a_vector_too_large_for_memcached(client, embedder, stack):
     ({"input": [1, 2, 1.5]}, "invalid_type", "input[2]"),
     ({"input": ["x"] * 2000 + [{}]}, "invalid_type", "input[2000]"),
     ({"model": None}, "missing_required_parameter", "model"), ({"model": ["demo"]}, "invalid_type", "model"),
-    ({"dimensions": 0}, "invalid_value", "dimensions"), ({"dimensions": "3"}, "invalid_type", "dimensions"),
+    ({"input": [-1]}, "invalid_value", "input[0]"), ({"input": [1, 2, -3]}, "invalid_value", "input[2]"),
+    ({"input": [[1], [2, -3]]}, "invalid_value", "input[1][1]"), ({"input": [[1.5]]}, "invalid_type", "input[0][0]"),
+    ({"input": ["a", ["b"]]}, "invalid_type", "input[1][0]"), ({"input": [2 ** 60]}, "invalid_value", "input[0]"),
+    ({"encoding_format": "bytes"}, "invalid_value", "encoding_format"),
+    ({"dimensions": -1}, "invalid_value", "dimensions"), ({"dimensions": 0}, "invalid_value", "dimensions"), ({"dimensions": "3"}, "invalid_type", "dimensions"),
     ({"dimensions": 1.5}, "invalid_type", "dimensions"), ({"encoding_format": 1}, "invalid_type", "encoding_format"),
     ({"user": 1}, "invalid_type", "user")], ids=lambda v: json.dumps(v)[:40])
 def test_wrong_fields(client, embedder, stack, fields, code, param):
