@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json_tokener.h>
+#include <math.h>
 #include <stdlib.h>
 
 /* ── In ──────────────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -73,12 +74,12 @@ struct json_object *json_parse(const char *text, size_t len, struct err *err)
 	return json_parse_within(text, len, SIZE_MAX, err);
 }
 
-struct json_object *json_parse_leniently(const char *text, size_t len)
+struct json_object *json_parse_leniently(const char *text, size_t len, size_t max_weight)
 {
 	struct json_tokener *tok;
 	struct json_object *value;
 
-	if (len > INT32_MAX)
+	if (len > INT32_MAX || len > max_weight / WEIGHT_PER_BYTE)
 		return NULL;
 	tok = json_tokener_new_ex(JSON_MAX_DEPTH + 1);
 	if (!tok)
@@ -188,6 +189,15 @@ static void print_integer(struct buf *out, struct json_object *value)
 		buf_printf(out, "%" PRId64, n);
 }
 
+/* Only json_parse_leniently() lets in what is no number; ECMAScript's JSON.stringify() makes the same of it. */
+static void print_number(struct buf *out, double d)
+{
+	if (isfinite(d))
+		json_print_double(out, d);
+	else
+		buf_adds(out, "null");
+}
+
 static void print_array(struct buf *out, struct json_object *array)
 {
 	size_t i, n = json_object_array_length(array);
@@ -221,7 +231,7 @@ void json_print(struct buf *out, struct json_object *value)
 	switch (json_object_get_type(value)) {
 	case json_type_null: buf_adds(out, "null"); break;
 	case json_type_boolean: buf_adds(out, json_object_get_boolean(value) ? "true" : "false"); break;
-	case json_type_double: json_print_double(out, json_object_get_double(value)); break;
+	case json_type_double: print_number(out, json_object_get_double(value)); break;
 	case json_type_int: print_integer(out, value); break;
 	case json_type_string:
 		json_print_string(out, json_object_get_string(value), (size_t)json_object_get_string_len(value));

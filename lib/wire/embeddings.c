@@ -3,6 +3,8 @@
 
 #include "wire/fields.h"
 
+#include <math.h>
+
 /* An answer in another format ("bytes") could not be taken apart. */
 static const char *const formats[] = {"float", "base64", NULL};
 
@@ -59,6 +61,11 @@ void embeddings_keep(struct json_object *body, const bool *wanted)
 	json_set(body, "input", kept);
 }
 
+static bool is_finite_number(struct json_object *v)
+{
+	return field_is(v, FIELD_NUMBER) && isfinite(json_object_get_double(v));
+}
+
 /* Numbers, or base64. */
 static bool is_vector(struct json_object *v)
 {
@@ -67,7 +74,7 @@ static bool is_vector(struct json_object *v)
 	if (field_is(v, FIELD_STRING))
 		return json_object_get_string_len(v) > 0;
 	n = field_is(v, FIELD_ARRAY) ? json_object_array_length(v) : 0;
-	for (i = 0; i < n && field_is(json_object_array_get_idx(v, i), FIELD_NUMBER); i++)
+	for (i = 0; i < n && is_finite_number(json_object_array_get_idx(v, i)); i++)
 		;
 	return n > 0 && i == n;
 }

@@ -532,6 +532,43 @@ def test_any_usage(client, embedder, usage):
     assert 0 <= partial.json["usage"]["total_tokens"] < 2 ** 63
 
 
+STRANGE = {  # JSON to the client's library, and not to us: a member of the item, as it is sent
+    "half a character": r'"extra":"\ud800"', "a name twice": '"extra":1,"extra":2', "no number": '"extra":NaN',
+    "a number that nothing holds": '"extra":[-1e999,123456789012345678901234567890]',
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_an_answer_that_is_hardly_json(client, embedder, stack, name):
+    """Passed on to the byte, or put together with what is known; never remembered, and nobody dies of it."""
+    known, fresh = texts(2), unique()
+
+    def answer(call):
+        call.answer(b'{"data":[{"index":0,%s,"embedding":%s}],"model":"fake-embedder","usage":{"prompt_tokens":3}}'
+                    % (STRANGE[name].encode(), json.dumps(vector(fresh)).encode()))
+    embed(client, known)
+    embedder.answer = answer
+    alone = post(client, fresh)
+    assert (alone.status, alone.cache) == (200, "BYPASS") and STRANGE[name].encode() in alone.body
+    together = post(client, [known[0], fresh, known[1], fresh])
+    assert (together.status, together.cache) == (200, "BYPASS")
+    assert [item["embedding"] for item in together.json["data"]] == list(map(vector, (known[0], fresh, known[1], fresh)))
+    assert together.json["usage"]["prompt_tokens"] == sum(map(tokens, known)) + 3
+    assert embedder.bought == [known, [fresh], [fresh]] and stack.pavise.deaths() == []
+    assert not stack.log_of(together).get("stored")
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999"])
+def test_a_vector_with_what_is_no_number(client, embedder, stack, number):
+    known, fresh = unique(), unique()
+    embed(client, known)
+    embedder.answer = lambda call: call.answer(b'{"data":[{"index":0,"embedding":[0.5,%s]}]}' % number)
+    assert post(client, fresh).body == b'{"data":[{"index":0,"embedding":[0.5,%s]}]}' % number
+    answer = post(client, [known, fresh])
+    assert (answer.status, answer.error["code"]) == (502, "provider_invalid_response")
+    assert stack.pavise.deaths() == []
+
+
 def test_nothing_of_an_error_is_stored(each, embedder, stack):
     known, fresh = texts(2), texts(2)
     embed(each, known)
