@@ -295,6 +295,66 @@ def test_usage_adds_up(each):
     assert both.json["usage"] == {"prompt_tokens": expected, "total_tokens": expected}
 
 
+def details(used, **more):
+    return {"prompt_tokens": used, "total_tokens": used + 3, "prompt_tokens_details": {
+        "cached_tokens": 0, "text_tokens": used, "deeper": {"n": 7}}, "note": "n", "none": None, **more}
+
+
+def test_whatever_an_answer_says_is_remembered(each, embedder):
+    """Counts of a batch are shared among its inputs, to the last, and add up again."""
+    said = {"service_tier": "default", "of tomorrow": {"b": [1, None], "a": 1.5}, "nothing": None}
+    changed(embedder, lambda value: {**value, "usage": details(value["usage"]["prompt_tokens"]), **said})
+    batch = [unique(text) for text in ("one", "two words", "three words here", "a " * 40)]
+    miss, hit, turned = embed(each, batch), embed(each, batch), embed(each, batch[::-1])
+    assert (miss.cache, hit.cache) == ("MISS", "HIT")
+    assert hit.json == miss.json == turned.json | {"data": miss.json["data"]}
+    shares = [embed(each, text).json for text in batch]
+    assert all({name: share[name] for name in said} == said and share["usage"]["note"] == "n" for share in shares)
+    for path in ("prompt_tokens",), ("total_tokens",), ("prompt_tokens_details", "text_tokens"), \
+            ("prompt_tokens_details", "deeper", "n"):
+        def at(value):
+            for name in path:
+                value = value[name]
+            return value
+        assert sum(at(share["usage"]) for share in shares) == at(miss.json["usage"]), path
+
+
+def test_what_is_put_together_says_what_the_newest_answer_says(each, embedder):
+    old, new = texts(2)
+    changed(embedder, lambda value: {**value, "usage": {**value["usage"], "n": 1, "old": 5}, "tier": 1, "gone": True})
+    embed(each, old)
+    changed(embedder, lambda value: {**value, "usage": {**value["usage"], "n": 2, "note": "x"}, "tier": 2, "id": "abc"})
+    partial = embed(each, [old, new])
+    rest = {name: value for name, value in partial.json.items() if name not in ("object", "data", "model", "usage")}
+    assert rest == {"tier": 2, "id": "abc"}
+    used = tokens(old) + tokens(new)
+    assert partial.json["usage"] == {"prompt_tokens": used, "total_tokens": used, "n": 3, "old": 5, "note": "x"}
+    hit = embed(each, [new, old])
+    assert hit.cache == "HIT" and hit.json["usage"] == partial.json["usage"]
+    assert (hit.json["tier"], "gone" in hit.json) == (2, False)
+
+
+def test_id_and_created_belong_to_one_answer(client, embedder, stack):
+    changed(embedder, lambda value: {**value, "id": "embd-theirs", "created": 1700000000})
+    text = unique()
+    assert embed(client, text).json["id"] == "embd-theirs"
+    hits = [embed(client, text) for _ in range(2)]
+    ids = [hit.json["id"] for hit in hits]
+    assert len({*ids, "embd-theirs"}) == 3 and all(i.startswith("embd-") for i in ids)
+    assert all(hit.json["created"] > 1700000000 for hit in hits)
+    assert [stack.log_of(hit)["gen_ai.response.id"] for hit in hits] == ids
+
+
+@pytest.mark.parametrize("more", [{"long": "x" * 5000}, {"usage": {f"n{i}": i for i in range(1000)}}], ids=["rest", "usage"])
+def test_a_long_rest_is_not_remembered(client, embedder, more):
+    """Every entry would hold it. The vectors and the tokens are what matters."""
+    batch = texts(3)
+    changed(embedder, lambda value: {**value, **more, "usage": {**more.get("usage", {}), **value["usage"]}})
+    miss, hit = embed(client, batch), embed(client, batch)
+    assert hit.cache == "HIT" and set(hit.json) == {"object", "data", "model", "usage"}
+    assert hit.json["usage"] == {name: miss.json["usage"][name] for name in ("prompt_tokens", "total_tokens")}
+
+
 def test_cost_and_saving(each, embedder, stack):
     a, b = unique("some words"), unique("some more words")
     price = Decimal("1.00") / 1000000
