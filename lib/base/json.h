@@ -41,14 +41,15 @@ struct json_object *json_parse_within(const char *text, size_t len, size_t max_w
 
 /*
  * What json-c makes of a text that json_parse() refuses but that is JSON to others (a lone surrogate, a name that
- * stands twice, a number beyond 64 bits): to be looked at, never to be remembered or passed on. NULL if it is none.
+ * stands twice, a number beyond 64 bits, NaN): to be looked at, never to be remembered. NULL if it is no object or
+ * array, or so long that it could take more than max_weight bytes: nobody has weighed it.
  */
-struct json_object *json_parse_leniently(const char *text, size_t len);
+struct json_object *json_parse_leniently(const char *text, size_t len, size_t max_weight);
 
 /* As json_parse(), after blanking comments (double slash to the end of the line, slash-star to star-slash). */
 struct json_object *json_parse_with_comments(const char *text, size_t len, struct err *err);
 
-/* Prints in our spelling, which json_parse() always accepts; members in the object's own order. */
+/* Prints in our spelling, which json_parse() always accepts; members in the object's own order. NaN becomes null. */
 void json_print(struct buf *out, struct json_object *value);
 /* s is UTF-8. */
 void json_print_string(struct buf *out, const char *s, size_t len);

@@ -35,6 +35,7 @@ struct json_findings {
 
 /* What json-c allocates for each, besides the bytes of strings and names. */
 enum { WEIGHT_VALUE = 96, WEIGHT_OBJECT = 768, WEIGHT_ARRAY = 352, WEIGHT_NAME = 96 };
+enum { WEIGHT_PER_BYTE = WEIGHT_OBJECT / 2 /* of text, at the worst: [{},{},… */ };
 
 struct json_scanner {
 	const char *text, *end;

@@ -379,6 +379,16 @@ def test_strange_but_right(client, stack, streamed, name):
         assert answer.body == BODY
 
 
+def test_what_is_no_number_ends_nobody(client, stack, streamed):
+    """NaN is JSON to some: one body is passed on as it is, and as a stream it becomes null."""
+    body = json.dumps(completion("Fine.", score=float("nan"))).encode()
+    prompt = stack.provider.on(lambda call: call.answer(body))
+    answer = client.chat(prompt, stream=streamed)
+    assert (answer.status, answer.cache) == (200, "BYPASS")
+    assert b"NaN" not in answer.body if streamed else answer.body == body
+    assert stack.pavise.deaths() == []
+
+
 def test_a_slow_drip_within_the_limits(client, stack):
     def script(call):
         call.send(HEAD)

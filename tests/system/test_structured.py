@@ -299,7 +299,7 @@ def test_one_misfit_counts_more_than_one_that_nobody_can_judge(client, provider,
 UNJUDGEABLE = {
     "a reference that leads nowhere": {"$ref": "#/$defs/none"},
     "a reference that leads out": {"$ref": "https://example.org/schema.json"},
-    "a type that is none": {"type": "objekt"}, "no schema": 7, "a list": [], "a broken expression": {"pattern": "("},
+    "a type that is none": {"type": "objekt"}, "a broken expression": {"pattern": "("},
     "a circle": {"$ref": "#"}, "a keyword beyond us": {"unevaluatedProperties": False, "$dynamicRef": "#x"},
 }
 
