@@ -15,10 +15,12 @@ enum err_retry { RETRY_UNSAID, RETRY_NO, RETRY_YES };
 /*
  * One line is one kind of failure: name, `code` in the body, HTTP status, `type` in the body, retry, and error.type in
  * the log: who was at fault (caller_, policy_, provider_, store_, internal_) and how. Codes and types are OpenAI's
- * where it has one (https://platform.openai.com/docs/guides/error-codes).
+ * where it has one (https://platform.openai.com/docs/guides/error-codes). What is UNREADABLE_JSON is JSON by its
+ * grammar, but cannot be kept as it is: a lone surrogate, a NUL in a name, too many levels.
  */
 #define ERR_TABLE(X) \
 	X(INVALID_JSON, "invalid_json", 400, "invalid_request_error", RETRY_NO, "caller_invalid_json") \
+	X(UNREADABLE_JSON, "invalid_json", 400, "invalid_request_error", RETRY_NO, "caller_invalid_json") \
 	X(NUMBER_RANGE, "number_out_of_range", 400, "invalid_request_error", RETRY_NO, "caller_invalid_json") \
 	X(DUPLICATE_NAME, "duplicate_name", 400, "invalid_request_error", RETRY_NO, "caller_invalid_json") \
 	X(MISSING_PARAMETER, "missing_required_parameter", 400, "invalid_request_error", RETRY_NO, \

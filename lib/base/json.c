@@ -2,11 +2,9 @@
 #include "base/json_scan.h"
 
 #include <errno.h>
-#include <float.h>
 #include <inttypes.h>
 #include <json-c/json_tokener.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* ── In ──────────────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -48,8 +46,9 @@ struct json_object *json_parse_within(const char *text, size_t len, size_t max_w
 	struct buf plain = BUF_INIT(len);
 	struct json_findings found;
 	struct json_object *value;
+	int rc = json_scan_find(text, len, err, &found);
 
-	if (json_scan_find(text, len, err, &found))
+	if (rc && err->code == ERR_INVALID_JSON)
 		return NULL;
 	if (found.weight > max_weight) {
 		err_set(err, ERR_BODY_TOO_LARGE, NULL,
@@ -57,6 +56,8 @@ struct json_object *json_parse_within(const char *text, size_t len, size_t max_w
 			found.weight >> 20, max_weight >> 20);
 		return NULL;
 	}
+	if (rc)
+		return NULL;
 	if (found.has_pairs) {
 		json_write_out_pairs(&plain, text, len);
 		if (plain.overflow)
@@ -76,12 +77,12 @@ struct json_object *json_parse(const char *text, size_t len, struct err *err)
 	return json_parse_within(text, len, SIZE_MAX, err);
 }
 
-struct json_object *json_parse_leniently(const char *text, size_t len)
+struct json_object *json_parse_leniently(const char *text, size_t len, size_t max_weight)
 {
 	struct json_tokener *tok;
 	struct json_object *value;
 
-	if (len > INT32_MAX)
+	if (len > INT32_MAX || len > max_weight / WEIGHT_PER_BYTE)
 		return NULL;
 	tok = json_tokener_new_ex(JSON_MAX_DEPTH + 1);
 	if (!tok)
@@ -181,93 +182,6 @@ void json_print_string(struct buf *out, const char *s, size_t len)
 	buf_addc(out, '"');
 }
 
-/* Adds one to the last digit of "d.ddde-dd"; false where that would carry out of the first. */
-static bool next_decimal(char *text)
-{
-	char *p = strchr(text, 'e');
-
-	while (p-- > text) {
-		if (*p == '.')
-			continue;
-		if (*p != '9') {
-			++*p;
-			return true;
-		}
-		*p = '0';
-	}
-	return false;
-}
-
-/*
- * The fewest digits that read back as d > 0, and the nearest to it of those, as "d.ddde-dd". Fifteen digits always
- * survive a double, so that they hold the fewest, but not below DBL_MIN, where it has less precision. At a power of two
- * the doubles below lie closer than those above, and the next decimal up may read back where the nearest does not.
- */
-static void find_digits(double d, char text[32])
-{
-	int places, exponent;
-
-	for (places = d < DBL_MIN ? 0 : DBL_DIG - 1; places < DBL_DECIMAL_DIG; places++) {
-		snprintf(text, 32, "%.*e", places, d);
-		if (strtod(text, NULL) == d)
-			return;
-		if (places == DBL_DECIMAL_DIG - 2 && frexp(d, &exponent) == 0.5 && next_decimal(text) &&
-			strtod(text, NULL) == d)
-			return;
-	}
-}
-
-static void add_zeros(struct buf *out, int count)
-{
-	for (; count > 0; count--)
-		buf_addc(out, '0');
-}
-
-/* ECMAScript's Number::toString, steps 6 to 10: the value is 0.digits × 10^point. */
-static void add_digits(struct buf *out, const char *digits, int count, int point, bool exponent)
-{
-	if (exponent || point > 21 || point < -5) {
-		buf_addc(out, digits[0]);
-		if (count > 1)
-			buf_addc(out, '.');
-		buf_add(out, digits + 1, (size_t)count - 1);
-		buf_printf(out, "e%+d", point - 1);
-	} else if (point <= 0) {
-		buf_adds(out, "0.");
-		add_zeros(out, -point);
-		buf_add(out, digits, (size_t)count);
-	} else if (count <= point) {
-		buf_add(out, digits, (size_t)count);
-		add_zeros(out, point - count);
-	} else {
-		buf_add(out, digits, (size_t)point);
-		buf_addc(out, '.');
-		buf_add(out, digits + point, (size_t)(count - point));
-	}
-}
-
-void json_print_double(struct buf *out, double d)
-{
-	char text[32], digits[DBL_DECIMAL_DIG + 1];
-	const char *p;
-	int count = 0;
-
-	BUG_ON(!isfinite(d));
-	if (d == 0) {
-		buf_addc(out, '0');
-		return;
-	}
-	if (d < 0)
-		buf_addc(out, '-');
-	find_digits(fabs(d), text);
-	for (p = text; *p != 'e'; p++)
-		if (*p != '.')
-			digits[count++] = *p;
-	while (digits[count - 1] == '0')
-		count--;
-	add_digits(out, digits, count, atoi(p + 1) + 1, d >= 0x1p64 || d <= -0x1p63);
-}
-
 static void print_integer(struct buf *out, struct json_object *value)
 {
 	int64_t n = json_object_get_int64(value);
@@ -276,6 +190,15 @@ static void print_integer(struct buf *out, struct json_object *value)
 		buf_printf(out, "%" PRIu64, json_object_get_uint64(value));
 	else
 		buf_printf(out, "%" PRId64, n);
+}
+
+/* Only json_parse_leniently() lets in what is no number; ECMAScript's JSON.stringify() makes the same of it. */
+static void print_number(struct buf *out, double d)
+{
+	if (isfinite(d))
+		json_print_double(out, d);
+	else
+		buf_adds(out, "null");
 }
 
 static void print_array(struct buf *out, struct json_object *array)
@@ -311,7 +234,7 @@ void json_print(struct buf *out, struct json_object *value)
 	switch (json_object_get_type(value)) {
 	case json_type_null: buf_adds(out, "null"); break;
 	case json_type_boolean: buf_adds(out, json_object_get_boolean(value) ? "true" : "false"); break;
-	case json_type_double: json_print_double(out, json_object_get_double(value)); break;
+	case json_type_double: print_number(out, json_object_get_double(value)); break;
 	case json_type_int: print_integer(out, value); break;
 	case json_type_string:
 		json_print_string(out, json_object_get_string(value), (size_t)json_object_get_string_len(value));

@@ -21,9 +21,9 @@
 enum { JSON_MAX_DEPTH = 128 };
 
 /*
- * Checks that text[0..len) is one JSON value. 0, or -1 with err->code (INVALID_JSON, NUMBER_RANGE, DUPLICATE_NAME),
- * err->param (the path: "messages[0].content"; "" at the top) and a message that says what is wrong and at which line
- * and column.
+ * Checks that text[0..len) is one JSON value. 0, or -1 with err->code (INVALID_JSON; or, where it is JSON to others,
+ * UNREADABLE_JSON, NUMBER_RANGE, DUPLICATE_NAME), err->param (the path: "messages[0].content"; "" at the top) and a
+ * message that says what is wrong and at which line and column.
  */
 int json_scan(const char *text, size_t len, struct err *err);
 
@@ -35,20 +35,21 @@ struct json_object *json_parse(const char *text, size_t len, struct err *err);
 
 /*
  * As json_parse(), for text from a stranger: BODY_TOO_LARGE if the tree would take more than about max_weight bytes of
- * memory. Two bytes of text ({}) can become seven hundred.
+ * memory, in json_parse_leniently() too. Two bytes of text ({}) can become seven hundred.
  */
 struct json_object *json_parse_within(const char *text, size_t len, size_t max_weight, struct err *err);
 
 /*
  * What json-c makes of a text that json_parse() refuses but that is JSON to others (a lone surrogate, a name that
- * stands twice, a number beyond 64 bits): to be looked at, never to be remembered or passed on. NULL if it is none.
+ * stands twice, a number beyond 64 bits, NaN): to be looked at, never to be remembered. NULL if it is no object or
+ * array, or so long that it could take more than max_weight bytes: nobody has weighed it.
  */
-struct json_object *json_parse_leniently(const char *text, size_t len);
+struct json_object *json_parse_leniently(const char *text, size_t len, size_t max_weight);
 
 /* As json_parse(), after blanking comments (double slash to the end of the line, slash-star to star-slash). */
 struct json_object *json_parse_with_comments(const char *text, size_t len, struct err *err);
 
-/* Prints in our spelling, which json_parse() always accepts; members in the object's own order. */
+/* Prints in our spelling, which json_parse() always accepts; members in the object's own order. NaN becomes null. */
 void json_print(struct buf *out, struct json_object *value);
 /* s is UTF-8. */
 void json_print_string(struct buf *out, const char *s, size_t len);

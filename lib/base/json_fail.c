@@ -113,29 +113,52 @@ static void find_place(const struct json_scanner *s, const char *at, size_t *lin
 	}
 }
 
-const char *json_fail(struct json_scanner *s, enum err_code code, const char *at, const char *fmt, ...)
+static void fail(struct json_scanner *s, enum err_code code, const char *at, const char *fmt, va_list ap)
 {
 	struct buf path = path_buf(s->err);
 	size_t line, column;
 	char what[256];
-	va_list ap;
 
-	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
-	va_end(ap);
 	path_add_levels(s, &path);
 	find_place(s, at, &line, &column);
 	err_set(s->err, code, path_text(&path), "%s at line %zu, column %zu: %s.",
 		code == ERR_NUMBER_RANGE ? "Number out of range" : "Invalid JSON", line, column, what);
 	buf_release(&path);
+}
+
+const char *json_fail(struct json_scanner *s, enum err_code code, const char *at, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fail(s, code, at, fmt, ap);
+	va_end(ap);
 	return NULL;
 }
 
-const char *json_fail_duplicate(struct json_scanner *s, const struct json_name *n)
+const char *json_doubt(
+	struct json_scanner *s, enum err_code code, const char *at, const char *next, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (s->doubted)
+		return next;
+	s->doubted = true;
+	va_start(ap, fmt);
+	fail(s, code, at, fmt, ap);
+	va_end(ap);
+	return next;
+}
+
+void json_doubt_duplicate(struct json_scanner *s, const struct json_name *n)
 {
 	struct buf holder = path_buf(s->err), member = path_buf(s->err), shown = BUF_INIT(NAME_SHOWN_BYTES);
 	size_t line, column;
 
+	if (s->doubted)
+		return;
+	s->doubted = true;
 	s->want = WANT_FIRST;
 	path_add_levels(s, &holder);
 	path_add_levels(s, &member);
@@ -148,7 +171,6 @@ const char *json_fail_duplicate(struct json_scanner *s, const struct json_name *
 	buf_release(&holder);
 	buf_release(&member);
 	buf_release(&shown);
-	return NULL;
 }
 
 static const char *hint_for(const struct json_scanner *s, const char *p)

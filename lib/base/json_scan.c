@@ -66,9 +66,18 @@ static int escape_unit(const char *p, const char *end)
 	return unit;
 }
 
+/* The character for which the pair of escapes at p stands; 0 if there is none. */
+static unsigned pair_at(const char *p, const char *end)
+{
+	int high = escape_unit(p, end), low = high >= 0xd800 && high <= 0xdbff ? escape_unit(p + 6, end) : -1;
+
+	return low >= 0xdc00 && low <= 0xdfff ? 0x10000 + (((unsigned)high & 0x3ff) << 10 | ((unsigned)low & 0x3ff))
+					      : 0;
+}
+
 static const char *scan_escape(struct json_scanner *s, const char *p)
 {
-	int unit, low;
+	int unit;
 
 	if (s->end - p < 2)
 		return json_fail_unexpected(s, s->end, "the rest of an escape");
@@ -81,9 +90,8 @@ static const char *scan_escape(struct json_scanner *s, const char *p)
 		return json_fail(s, ERR_INVALID_JSON, p, "\\u must be followed by four hexadecimal digits");
 	if (unit < 0xd800 || unit > 0xdfff)
 		return p + 6;
-	low = unit < 0xdc00 ? escape_unit(p + 6, s->end) : -1;
-	if (low < 0xdc00 || low > 0xdfff)
-		return json_fail(s, ERR_INVALID_JSON, p, "a lone surrogate %.6s is not a character", p);
+	if (!pair_at(p, s->end))
+		return json_doubt(s, ERR_UNREADABLE_JSON, p, p + 6, "a lone surrogate %.6s is not a character", p);
 	s->found->has_pairs = true;
 	return p + 12;
 }
@@ -190,7 +198,7 @@ static const char *scan_number(struct json_scanner *s, const char *p)
 		return json_fail(s, ERR_INVALID_JSON, begin, "a number must not begin with a 0 before another digit");
 	if (p == s->end || (*p != '.' && *p != 'e' && *p != 'E')) {
 		if (!integer_fits(digits, p, *begin == '-'))
-			return json_fail(s, ERR_NUMBER_RANGE, begin,
+			return json_doubt(s, ERR_NUMBER_RANGE, begin, p,
 				"an integer must fit 64 bits; write it as a string, or with an exponent");
 		return p;
 	}
@@ -208,7 +216,7 @@ static const char *scan_number(struct json_scanner *s, const char *p)
 		exponent = read_exponent(part, p);
 	}
 	if (!double_fits(digits, p, exponent))
-		return json_fail(s, ERR_NUMBER_RANGE, begin, "a 64-bit floating-point number cannot hold it");
+		return json_doubt(s, ERR_NUMBER_RANGE, begin, p, "a 64-bit floating-point number cannot hold it");
 	return p;
 }
 
@@ -234,22 +242,13 @@ static void add_utf8(struct buf *out, unsigned code)
 	buf_addc(out, (char)(0x80 | (code & 0x3f)));
 }
 
-static bool is_high_surrogate(int unit)
-{
-	return unit >= 0xd800 && unit <= 0xdbff;
-}
-
 /* Adds what the \u escape at p, or the pair of them, stands for, and returns what follows. */
 static const char *decode_escape(struct buf *out, const char *p, const char *end)
 {
-	int unit = escape_unit(p, end);
+	unsigned pair = pair_at(p, end), unit = (unsigned)escape_unit(p, end);
 
-	if (!is_high_surrogate(unit)) {
-		add_utf8(out, (unsigned)unit);
-		return p + 6;
-	}
-	add_utf8(out, 0x10000 + (((unsigned)unit - 0xd800) << 10) + ((unsigned)escape_unit(p + 6, end) - 0xdc00));
-	return p + 12;
+	add_utf8(out, pair ? pair : (unit & 0xf800) == 0xd800 ? 0xfffd : unit);
+	return p + (pair ? 12 : 6);
 }
 
 /* Only for what scan_string() has passed. */
@@ -336,12 +335,12 @@ static const char *scan_name(struct json_scanner *s, const char *p)
 	n = push_name(s, begin + 1, p - 1);
 	s->found->weight += WEIGHT_NAME + n->len;
 	if (n->decoded != NOT_DECODED && memchr(json_name_bytes(s, n), 0, n->len))
-		return json_fail(s, ERR_INVALID_JSON, begin, "\\u0000 must not stand in a name");
+		json_doubt(s, ERR_UNREADABLE_JSON, begin, p, "\\u0000 must not stand in a name");
 	other = &s->names[s->levels[s->depth - 1].first_name];
 	if (n - other < PAIRWISE_NAMES)
 		for (; other < n; other++)
 			if (same_name(s, other, n))
-				return json_fail_duplicate(s, n);
+				json_doubt_duplicate(s, n);
 	p = skip_space(p, s->end);
 	if (p == s->end || *p != ':')
 		return json_fail_unexpected(s, p, "\":\"");
@@ -361,7 +360,7 @@ static const char *scan_word(struct json_scanner *s, const char *p, const char *
 static const char *open_level(struct json_scanner *s, const char *p)
 {
 	if (s->depth == JSON_MAX_DEPTH)
-		return json_fail(s, ERR_INVALID_JSON, p, "values are nested more than %d deep", JSON_MAX_DEPTH);
+		return json_fail(s, ERR_UNREADABLE_JSON, p, "values are nested more than %d deep", JSON_MAX_DEPTH);
 	s->found->weight += *p == '{' ? WEIGHT_OBJECT : WEIGHT_ARRAY;
 	s->levels[s->depth++] = (struct json_level){(uint32_t)s->name_count, 0, *p == '{'};
 	s->want = WANT_FIRST;
@@ -376,7 +375,7 @@ static const char *close_level(struct json_scanner *s, const char *p)
 	if (s->name_count - l->first_name > PAIRWISE_NAMES) {
 		twice = sort_out_duplicate(s, s->names + l->first_name, s->name_count - l->first_name);
 		if (twice)
-			return json_fail_duplicate(s, twice);
+			json_doubt_duplicate(s, twice);
 	}
 	s->name_count = l->first_name;
 	s->depth--;
@@ -461,17 +460,18 @@ int json_scan_find(const char *text, size_t len, struct err *err, struct json_fi
 
 	*found = (struct json_findings){0};
 	if (len > INT32_MAX)
-		return err_set(err, ERR_INVALID_JSON, NULL, "The JSON text is longer than %d bytes.", INT32_MAX);
+		return err_set(err, ERR_UNREADABLE_JSON, NULL, "The JSON text is longer than %d bytes.", INT32_MAX);
 	s.text = text;
 	s.end = text + len;
 	s.err = err;
 	s.want = WANT_VALUE;
 	s.depth = 0;
+	s.doubted = false;
 	s.found = found;
 	s.names = NULL;
 	s.name_count = s.name_cap = 0;
 	s.decoded = BUF_INIT(len);
-	ok = scan_text(&s);
+	ok = scan_text(&s) && !s.doubted;
 	free(s.names);
 	buf_release(&s.decoded);
 	return ok ? 0 : -1;
@@ -489,7 +489,7 @@ void json_write_out_pairs(struct buf *out, const char *text, size_t len)
 	const char *end = text + len, *run = text, *p = text;
 
 	while ((p = memchr(p, '\\', (size_t)(end - p)))) {
-		if (!is_high_surrogate(escape_unit(p, end))) {
+		if (!pair_at(p, end)) {
 			p += 2;
 			continue;
 		}

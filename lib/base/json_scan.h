@@ -35,12 +35,14 @@ struct json_findings {
 
 /* What json-c allocates for each, besides the bytes of strings and names. */
 enum { WEIGHT_VALUE = 96, WEIGHT_OBJECT = 768, WEIGHT_ARRAY = 352, WEIGHT_NAME = 96 };
+enum { WEIGHT_PER_BYTE = WEIGHT_OBJECT / 2 /* of text, at the worst: [{},{},… */ };
 
 struct json_scanner {
 	const char *text, *end;
 	struct err *err;
 	enum json_want want;
 	int depth;
+	bool doubted; /* *err has a json_doubt() */
 	struct json_findings *found;
 	struct json_level levels[JSON_MAX_DEPTH];
 	struct json_name *names; /* of all open objects; bounded by the text, as is `decoded` */
@@ -60,7 +62,14 @@ const char *json_name_bytes(const struct json_scanner *s, const struct json_name
 const char *json_fail(struct json_scanner *s, enum err_code code, const char *at, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 const char *json_fail_unexpected(struct json_scanner *s, const char *p, const char *expected);
-const char *json_fail_duplicate(struct json_scanner *s, const struct json_name *n);
+
+/*
+ * For what is JSON, but not for us. The scan goes on (at `next`, which is returned), because what is no JSON at all
+ * must not pass for less; of several doubts *s->err keeps the first.
+ */
+const char *json_doubt(struct json_scanner *s, enum err_code code, const char *at, const char *next, const char *fmt,
+	...) __attribute__((format(printf, 5, 6)));
+void json_doubt_duplicate(struct json_scanner *s, const struct json_name *n);
 
 /* Eight bytes at a time past what needs no look: ASCII without controls, quotation mark and backslash. */
 static inline const char *json_skip_plain(const char *p, const char *end)

@@ -74,7 +74,7 @@ static void log_verdict(struct log_line *l, const struct txn *t)
 		log_str(l, "schema", t->schema);
 	if (t->schema && !t->err.code) {
 		log_str(l, "error.type",
-			strcmp(t->schema, "invalid") == 0 ? "provider_schema_mismatch" : "caller_schema_unjudged");
+			strcmp(t->schema, "invalid") == 0 ? "provider_schema_mismatch" : "policy_schema_unjudged");
 		log_str(l, "schema_detail", t->schema_detail);
 	}
 	if (t->err.code) {

@@ -11,7 +11,18 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HEAD_MAX = 16 * 1024, BODY_MAX = 64 * 1024 };
+enum { HEAD_MAX = 16 * 1024, BODY_MAX = 64 * 1024, ID_BYTES = 12 };
+
+const char *answer_fresh_id(struct txn *t)
+{
+	uint8_t random[ID_BYTES];
+	char hex[2 * ID_BYTES + 1];
+
+	hash_random(random, sizeof(random));
+	hash_hex(random, sizeof(random), hex);
+	snprintf(t->facts.id, sizeof(t->facts.id), "%s%s", t->endpoint->operation->id_prefix, hex);
+	return t->facts.id;
+}
 
 void answer_reset_text(int64_t ms, char *out, size_t room)
 {

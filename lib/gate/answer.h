@@ -22,6 +22,9 @@ void answer_error(struct txn *t);
 /* The same with a status and a body of the provider's. */
 void answer_provider_error(struct txn *t, int status, const struct buf *body);
 
+/* What stands for a provider's id in an answer that is given again; kept in t->facts. */
+const char *answer_fresh_id(struct txn *t);
+
 /* As OpenAI writes durations in x-ratelimit-reset-*: "12ms", "6m0s", "1h0m0s". */
 void answer_reset_text(int64_t ms, char *out, size_t room);
 

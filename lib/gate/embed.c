@@ -1,6 +1,7 @@
 /*
- * An entry holds an item of `data`, less its index, and its share of the tokens that its batch used: usage comes for a
- * batch as a whole, so it is divided by the inputs' lengths, to the token.
+ * An entry holds an item of `data`, less its index, its share of what its batch used (usage comes for a batch as a
+ * whole, so it is divided by the inputs' lengths, to the token), and in the script's place whatever else the answer
+ * said.
  */
 #include "gate/embed.h"
 
@@ -10,15 +11,19 @@
 #include "gate/cache.h"
 #include "gate/price.h"
 #include "wire/embeddings.h"
+#include "wire/batch_usage.h"
 
 #include <stdio.h>
 #include <string.h>
+
+enum { REST_MAX = 4096 /* bytes of it in each entry: more is not remembered */ };
 
 struct embed_input {
 	char key[TXN_KEY];
 	uint8_t hash[SHA256_BYTES];
 	struct store_item *item;
-	size_t weight;         /* bytes of the input in our spelling */
+	uint64_t weight;       /* bytes of the input in our spelling */
+	uint64_t before;       /* bytes of those before it that are to be bought */
 	const char *item_json; /* the item of data, less its index; NULL = not known yet */
 	size_t item_len;
 	const struct embed_input *twin; /* the same text earlier in this batch: bought once */
@@ -27,7 +32,10 @@ struct embed_input {
 
 struct embed {
 	size_t count, known, twins;
-	int64_t known_tokens;
+	int64_t known_tokens, newest_ms;
+	uint64_t weight;           /* of all that are to be bought */
+	struct json_object *usage; /* of all inputs together */
+	struct json_object *rest;  /* what the newest answer among them said besides; NULL = nothing */
 	struct embed_input *inputs;
 };
 
@@ -44,6 +52,10 @@ void embed_prepare(struct txn *t)
 	struct embed_input *in;
 	size_t i;
 
+	e->usage = json_object_new_object();
+	arena_defer(t->arena, json_release, e->usage);
+	json_set_int(e->usage, "prompt_tokens", 0);
+	json_set_int(e->usage, "total_tokens", 0);
 	e->count = embeddings_count(t->body);
 	e->inputs = arena_alloc(t->arena, e->count * sizeof(*e->inputs));
 	json_set(t->body, "input", NULL); /* what the inputs have in common */
@@ -64,6 +76,31 @@ void embed_prepare(struct txn *t)
 	buf_release(&input);
 }
 
+/* An entry of a version before says nothing but its tokens. */
+static void add_usage(struct embed *e, struct json_object *share, int64_t tokens)
+{
+	struct json_object *all = share ? json_object_get(share) : json_object_new_object();
+
+	if (!json_has(all, "total_tokens"))
+		json_set_int(all, "total_tokens", tokens > 0 ? tokens : 0);
+	usage_add(e->usage, all);
+	json_object_put(all);
+}
+
+static void take_rest(struct txn *t, struct embed *e, const struct cache_entry *entry)
+{
+	struct json_object *rest =
+		entry->script_len ? json_parse(entry->script, entry->script_len, &(struct err){0}) : NULL;
+
+	arena_defer(t->arena, json_release, rest);
+	add_usage(e, json_get_object(rest, "usage"), entry->input_tokens);
+	if (entry->stored_ms < e->newest_ms)
+		return;
+	e->newest_ms = entry->stored_ms;
+	e->rest = rest;
+	snprintf(t->facts.model, sizeof(t->facts.model), "%s", entry->model);
+}
+
 static void take_entry(struct txn *t, struct embed *e, struct embed_input *in)
 {
 	struct cache_entry entry;
@@ -77,7 +114,7 @@ static void take_entry(struct txn *t, struct embed *e, struct embed_input *in)
 	in->tokens = entry.input_tokens;
 	e->known++;
 	e->known_tokens += in->tokens > 0 ? in->tokens : 0;
-	snprintf(t->facts.model, sizeof(t->facts.model), "%s", entry.model);
+	take_rest(t, e, &entry);
 	if (!t->cache_age_ms || clock_real_ms() - entry.stored_ms > t->cache_age_ms)
 		t->cache_age_ms = clock_real_ms() - entry.stored_ms;
 	if (!t->cache_ttl_ms || entry.expires_ms - clock_real_ms() < t->cache_ttl_ms)
@@ -87,6 +124,26 @@ static void take_entry(struct txn *t, struct embed *e, struct embed_input *in)
 static int64_t price_of_input(const struct txn *t, int64_t tokens)
 {
 	return price_of(t->model, &(struct answer_facts){.input_tokens = tokens});
+}
+
+/* What belongs to one answer alone is made anew, as it is for chats. */
+static void print_rest(struct txn *t, struct buf *out)
+{
+	bool hit = t->cache == CACHE_HIT;
+
+	json_each_member (t->embed->rest, m) {
+		if (strcmp(m.name, "usage") == 0)
+			continue;
+		buf_addc(out, ',');
+		json_print_string(out, m.name, strlen(m.name));
+		buf_addc(out, ':');
+		if (hit && strcmp(m.name, "id") == 0)
+			buf_printf(out, "\"%s\"", answer_fresh_id(t));
+		else if (hit && strcmp(m.name, "created") == 0)
+			buf_printf(out, "%lld", (long long)(clock_real_ms() / 1000));
+		else
+			json_print(out, m.value);
+	}
 }
 
 /* Everything is known by now; bought_tokens -1: the provider did not say. */
@@ -110,8 +167,11 @@ static enum verdict answer_all(struct txn *t, int64_t bought_tokens)
 	}
 	buf_adds(&out, "],\"model\":");
 	json_print_string(&out, t->facts.model, strlen(t->facts.model));
-	buf_printf(&out, ",\"usage\":{\"prompt_tokens\":%lld,\"total_tokens\":%lld}}", (long long)t->facts.input_tokens,
-		(long long)t->facts.input_tokens);
+	json_set_int(e->usage, "prompt_tokens", t->facts.input_tokens);
+	buf_adds(&out, ",\"usage\":");
+	json_print(&out, e->usage);
+	print_rest(t, &out);
+	buf_addc(&out, '}');
 	verdict = out.overflow ? txn_fail(t, ERR_PROVIDER_TOO_LARGE, NULL, "The embeddings together are too large.")
 			       : answer_json(t, 200, &out);
 	buf_release(&out);
@@ -157,22 +217,58 @@ enum verdict embed_lookup(struct txn *t)
 	return NEXT;
 }
 
-/* Divides what was bought among those who needed it, by their lengths; the shares add up to it. */
-static void share(struct embed *e, int64_t tokens)
+/* Weighs what is bought: the tokens are divided among those who needed them, and the shares add up to them. */
+static void weigh(struct embed *e, int64_t tokens)
 {
-	__int128 weight = 0, total = 0, given = 0, due;
 	size_t i;
 
-	for (i = 0; i < e->count; i++)
-		total += to_be_bought(&e->inputs[i]) ? (__int128)e->inputs[i].weight : 0;
 	for (i = 0; i < e->count; i++) {
 		if (!to_be_bought(&e->inputs[i]))
 			continue;
-		weight += (__int128)e->inputs[i].weight;
-		due = total ? tokens * weight / total : 0;
-		e->inputs[i].tokens = (int64_t)(due - given);
-		given = due;
+		e->inputs[i].before = e->weight;
+		e->weight += e->inputs[i].weight;
 	}
+	for (i = 0; i < e->count; i++)
+		if (to_be_bought(&e->inputs[i]))
+			e->inputs[i].tokens = usage_part(
+				tokens, e->inputs[i].before, e->inputs[i].before + e->inputs[i].weight, e->weight);
+}
+
+/* What an answer says besides its data. */
+static struct json_object *rest_of(struct txn *t, struct json_object *answer)
+{
+	static const char *const ours[] = {"data", "model", "object"};
+	struct json_object *rest = json_object_new_object();
+	size_t i;
+
+	arena_defer(t->arena, json_release, rest);
+	json_each_member (answer, m) {
+		for (i = 0; i < sizeof(ours) / sizeof(ours[0]) && strcmp(m.name, ours[i]) != 0; i++)
+			;
+		if (i == sizeof(ours) / sizeof(ours[0]))
+			json_set(rest, m.name, json_object_get(m.value));
+	}
+	return rest;
+}
+
+/* The same with one input's share of the usage; nothing if it is too long. */
+static void print_share(struct buf *out, const struct embed *e, const struct embed_input *in)
+{
+	struct json_object *one;
+
+	buf_reset(out);
+	json_print(out, e->rest);
+	if (out->overflow) /* of which not even shares are to be made for two thousand inputs */
+		return;
+	buf_reset(out);
+	one = json_object_new_object();
+	json_each_member (e->rest, m)
+		json_set(one, m.name,
+			strcmp(m.name, "usage") == 0
+				? usage_share(m.value, in->before, in->before + in->weight, e->weight)
+				: json_object_get(m.value));
+	json_print(out, one);
+	json_object_put(one);
 }
 
 static void print_item(struct buf *out, struct json_object *item)
@@ -191,15 +287,15 @@ static void remember(struct txn *t, struct json_object **bought)
 {
 	struct embed *e = t->embed;
 	struct store_item *items = arena_alloc(t->arena, e->count * sizeof(*items));
-	struct buf *bytes = arena_alloc(t->arena, e->count * sizeof(*bytes)), json = BUF_INIT(STORE_VALUE_MAX);
+	struct buf *bytes = arena_alloc(t->arena, e->count * sizeof(*bytes)), json = BUF_INIT(STORE_VALUE_MAX),
+		   share = BUF_INIT(REST_MAX);
 	int64_t now = clock_real_ms(), ttl_ms = t->model->cache.ttl / 1000;
 	struct cache_entry entry = {.stored_ms = now,
 		.expires_ms = now + ttl_ms,
 		.output_tokens = 0,
 		.cached_tokens = -1,
 		.model = t->facts.model,
-		.finish_reasons = "",
-		.script = ""};
+		.finish_reasons = ""};
 	size_t i, n = 0, stored = 0;
 
 	for (i = 0; i < e->count; i++) {
@@ -211,6 +307,9 @@ static void remember(struct txn *t, struct json_object **bought)
 		entry.json = json.data;
 		entry.json_len = json.len;
 		entry.input_tokens = e->inputs[i].tokens;
+		print_share(&share, e, &e->inputs[i]);
+		entry.script = share.overflow ? "" : share.data;
+		entry.script_len = strlen(entry.script);
 		if (!json.overflow)
 			cache_encode(&bytes[i], &entry, e->inputs[i].hash);
 		if (bytes[i].len && !bytes[i].overflow)
@@ -223,6 +322,29 @@ static void remember(struct txn *t, struct json_object **bought)
 	for (i = 0; i < e->count; i++)
 		buf_release(&bytes[i]);
 	buf_release(&json);
+	buf_release(&share);
+}
+
+/* Every input is known or bought by now. */
+static enum verdict answer_bought(struct txn *t, struct json_object *answer, struct json_object **bought)
+{
+	struct embed *e = t->embed;
+	struct json_object *used = usage_share(json_get(answer, "usage"), 0, 1, 1);
+	size_t i;
+
+	for (i = 0; i < e->count; i++) {
+		struct buf one = BUF_INIT((size_t)t->model->provider->max_response);
+
+		if (!bought[i])
+			continue;
+		print_item(&one, bought[i]);
+		e->inputs[i].item_json = arena_strndup(t->arena, one.data, one.len);
+		e->inputs[i].item_len = one.len;
+		buf_release(&one);
+	}
+	add_usage(e, used, t->facts.input_tokens);
+	json_object_put(used);
+	return answer_all(t, t->facts.input_tokens);
 }
 
 enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_object *answer)
@@ -248,20 +370,9 @@ enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_obj
 		if (!bought[i])
 			return answer_json(t, 200, text);
 	}
-	share(e, t->facts.input_tokens > 0 ? t->facts.input_tokens : 0);
+	weigh(e, t->facts.input_tokens > 0 ? t->facts.input_tokens : 0);
+	e->rest = rest_of(t, answer);
 	if (t->cache != CACHE_BYPASS)
 		remember(t, bought);
-	if (e->known + e->twins == 0)
-		return answer_json(t, 200, text);
-	for (i = 0; i < e->count; i++) {
-		struct buf one = BUF_INIT((size_t)t->model->provider->max_response);
-
-		if (!bought[i])
-			continue;
-		print_item(&one, bought[i]);
-		e->inputs[i].item_json = arena_strndup(t->arena, one.data, one.len);
-		e->inputs[i].item_len = one.len;
-		buf_release(&one);
-	}
-	return answer_all(t, t->facts.input_tokens);
+	return e->known + e->twins ? answer_bought(t, answer, bought) : answer_json(t, 200, text);
 }

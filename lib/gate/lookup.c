@@ -1,6 +1,5 @@
 /* A hit is the whole answer with a fresh id and created, in the form that was asked for, whatever form it came in. */
 #include "base/clock.h"
-#include "base/hash.h"
 #include "edge/sse.h"
 #include "gate/answer.h"
 #include "gate/cache.h"
@@ -11,18 +10,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { STREAM_MAX = 64 << 20, ID_BYTES = 12 };
+enum { STREAM_MAX = 64 << 20 };
 
 /* {"id":"chatcmpl-…","created":…, in front of what the entry holds behind its brace */
 static const char *fresh_head(struct txn *t, const struct cache_entry *e)
 {
-	uint8_t random[ID_BYTES];
-	char hex[2 * ID_BYTES + 1];
-
-	hash_random(random, sizeof(random));
-	hash_hex(random, sizeof(random), hex);
-	snprintf(t->facts.id, sizeof(t->facts.id), "%s%s", t->endpoint->operation->id_prefix, hex);
-	return arena_printf(t->arena, "{\"id\":\"%s\",\"created\":%lld%s", t->facts.id,
+	return arena_printf(t->arena, "{\"id\":\"%s\",\"created\":%lld%s", answer_fresh_id(t),
 		(long long)(clock_real_ms() / 1000), e->json_len > 2 ? "," : "");
 }
 

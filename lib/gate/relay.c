@@ -170,6 +170,7 @@ static void relay_release(struct relay *r)
 	buf_release(&r->out);
 	sse_reader_release(&r->reader);
 	assembly_release(&r->assembly);
+	usage_release(&r->usage);
 }
 
 enum verdict stage_relay(struct txn *t)
@@ -178,6 +179,8 @@ enum verdict stage_relay(struct txn *t)
 	struct upstream_report report;
 	enum verdict verdict;
 
+	r.usage = (struct usage_view){
+		.asked = t->chat.include_usage, .running = t->chat.running_usage, .choices = t->chat.choices};
 	assembly_init(&r.assembly, t->endpoint->operation->form, STORE_VALUE_MAX);
 	call(&r, &report);
 	verdict = judge(&r, &report);

@@ -9,6 +9,7 @@
 #include "edge/upstream.h"
 #include "gate/txn.h"
 #include "wire/stream.h"
+#include "wire/usage.h"
 
 enum { RELAY_TREE_GROWTH = 16 /* a parsed answer may take so many times max_response */ };
 
@@ -26,6 +27,7 @@ struct relay {
 
 	struct sse_reader reader;
 	struct assembly assembly;
+	struct usage_view usage;
 	struct buf out; /* what one read from the provider becomes */
 	bool done;      /* [DONE] has come */
 	int64_t done_us, written_us;

@@ -23,22 +23,31 @@ int relay_stream_begin(struct relay *r)
 	return answer_begin(r->t, 200, "text/event-stream; charset=utf-8") ? 0 : -1;
 }
 
-/* The usage chunk is asked for on our account; a client that did not ask must not see it. Prints what it may see. */
-static void pass_on(struct relay *r, struct json_object *chunk, const char *data, size_t len)
+static void write_chunk(struct relay *r, struct json_object *chunk)
 {
-	struct json_object *choices = json_get_array(chunk, "choices");
 	struct buf text = BUF_INIT(64 << 20);
 
-	if (!json_has(chunk, "usage") || r->t->chat.include_usage) {
-		sse_write_data(&r->out, data, len);
-		return;
-	}
-	if (json_get(chunk, "usage") && (!choices || json_object_array_length(choices) == 0))
-		return;
-	json_unset(chunk, "usage");
 	json_print(&text, chunk);
 	sse_write_data(&r->out, text.data, text.len);
 	buf_release(&text);
+}
+
+/* Usage is asked for on our account: the client sees of it what it asked for itself. */
+static void pass_on(struct relay *r, struct json_object *chunk, const char *data, size_t len)
+{
+	switch (usage_show(&r->usage, chunk)) {
+	case USAGE_AS_IT_IS: sse_write_data(&r->out, data, len); break;
+	case USAGE_CHANGED: write_chunk(r, chunk); break;
+	case USAGE_UNSEEN: break;
+	}
+}
+
+/* The end of the client's stream. */
+static void write_done(struct relay *r)
+{
+	if (usage_owed(&r->usage))
+		write_chunk(r, usage_owed(&r->usage));
+	sse_write_data(&r->out, "[DONE]", 6);
 }
 
 /* {"error":…} in mid-stream: the answer is over, and it is not one. */
@@ -68,7 +77,7 @@ static int on_event(void *ctx, const char *name, const char *data, size_t len)
 	if (len == 6 && memcmp(data, "[DONE]", 6) == 0) {
 		r->done = true;
 		r->done_us = clock_mono_us();
-		sse_write_data(&r->out, data, len);
+		write_done(r);
 		return 0;
 	}
 	chunk = json_parse_within(data, len, EVENT_TREE_MAX, &err);
@@ -151,7 +160,6 @@ static void remember(struct relay *r)
 enum verdict relay_stream_end(struct relay *r)
 {
 	struct txn *t = r->t;
-	static const char end[] = "data: [DONE]\n\n";
 
 	t->cost_pusd = price_of(t->model, &t->facts);
 	if (r->done) {
@@ -159,7 +167,8 @@ enum verdict relay_stream_end(struct relay *r)
 		return ANSWERED;
 	}
 	if (r->assembly.choices >= t->chat.choices && r->assembly.finished == r->assembly.choices) {
-		answer_piece(t, end, sizeof(end) - 1, true); /* whole, but its provider does not say [DONE] */
+		write_done(r); /* whole, but its provider does not say it */
+		relay_stream_flush(r);
 		return ANSWERED;
 	}
 	return txn_fail(t, ERR_PROVIDER_BROKEN, NULL, "The provider '%s' ended its stream in the middle of the answer.",

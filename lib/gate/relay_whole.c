@@ -40,17 +40,17 @@ static enum verdict play(struct relay *r, struct json_object *completion)
 enum verdict relay_whole_answer(struct relay *r)
 {
 	struct txn *t = r->t;
+	size_t max_weight = RELAY_TREE_GROWTH * (size_t)t->model->provider->max_response;
 	struct json_object *completion;
 	bool strange = false;
 	struct err err;
 
-	completion = json_parse_within(r->body.data ? r->body.data : "", r->body.len,
-		RELAY_TREE_GROWTH * (size_t)t->model->provider->max_response, &err);
+	completion = json_parse_within(r->body.data ? r->body.data : "", r->body.len, max_weight, &err);
 	if (!completion && err.code == ERR_BODY_TOO_LARGE)
 		return txn_fail(t, ERR_PROVIDER_TOO_LARGE, NULL,
 			"The provider '%s' answered with more values than can be held.", t->model->provider->name);
 	if (!completion && r->body.len) { /* not JSON as we want it, but perhaps as the client's library does */
-		completion = json_parse_leniently(r->body.data, r->body.len);
+		completion = json_parse_leniently(r->body.data, r->body.len, max_weight);
 		strange = completion != NULL;
 	}
 	if (json_get(completion, "error")) { /* an error with the wrong status */

@@ -2,6 +2,7 @@
  */
 #include "gate/structured.h"
 
+#include "gate/relay.h"
 #include "wire/schema.h"
 
 #include <string.h>
@@ -20,30 +21,70 @@ static bool asked_for(const struct txn *t, struct json_object **schema)
 	return *schema || strcmp(type, "json_object") == 0;
 }
 
-static enum schema_verdict check_text(struct txn *t, struct json_object *schema, struct json_object *content)
+/* What the parser says of a text that is no value to it. */
+static const struct {
+	enum err_code code;
+	enum schema_verdict verdict;
+	const char *detail;
+} unread[] = {
+	{ERR_INVALID_JSON, SCHEMA_MISFIT, "the answer is not JSON"},
+	{ERR_UNREADABLE_JSON, SCHEMA_UNJUDGED,
+		"the answer has a lone surrogate, a name with a NUL, or more levels than can be read"},
+	{ERR_DUPLICATE_NAME, SCHEMA_UNJUDGED, "a name stands twice in the answer"},
+	{ERR_NUMBER_RANGE, SCHEMA_UNJUDGED, "a number in the answer does not fit 64 bits"},
+	{ERR_BODY_TOO_LARGE, SCHEMA_UNJUDGED, "the answer has more values than can be held"},
+};
+
+static enum schema_verdict no_value(enum err_code code, const char **detail)
+{
+	size_t i;
+
+	for (i = 0; unread[i].code != code; i++)
+		BUG_ON(i + 1 == sizeof(unread) / sizeof(unread[0]));
+	*detail = unread[i].detail;
+	return unread[i].verdict;
+}
+
+/* What was asked for, and what is left for judging all of the answer's choices. */
+struct asked {
+	struct txn *t;
+	struct json_object *schema; /* NULL: any JSON object */
+	size_t steps;
+	size_t max_weight;
+	bool misfit; /* one of them is */
+};
+
+/* A NULL value is JSON's null. */
+static enum schema_verdict check_value(struct asked *a, struct json_object *value, const char **detail)
+{
+	struct schema_report report = {"", "is no object"};
+	enum schema_verdict verdict;
+	const char *place;
+
+	if (a->schema)
+		verdict = schema_judge(a->schema, value, &a->steps, &report);
+	else
+		verdict = json_object_is_type(value, json_type_object) ? SCHEMA_FITS : SCHEMA_MISFIT;
+	place = *report.place ? report.place : verdict == SCHEMA_MISFIT ? "the answer" : "the schema";
+	if (verdict != SCHEMA_FITS)
+		*detail = arena_printf(a->t->arena, "%s %s", place, report.reason);
+	return verdict;
+}
+
+static enum schema_verdict check_text(struct asked *a, struct json_object *content, const char **detail)
 {
 	struct json_object *value;
-	struct schema_report report;
 	enum schema_verdict verdict;
 	struct err err;
 
-	if (!json_object_is_type(content, json_type_string)) {
-		t->schema_detail = "there is no answer";
+	*detail = "there is no answer";
+	if (!json_object_is_type(content, json_type_string))
 		return SCHEMA_MISFIT;
-	}
-	value = json_parse(json_object_get_string(content), (size_t)json_object_get_string_len(content), &err);
-	if (!value) {
-		t->schema_detail = "the answer is not JSON";
-		return err.code == ERR_INVALID_JSON ? SCHEMA_MISFIT : SCHEMA_UNJUDGED; /* null, or beyond our numbers */
-	}
-	if (schema) {
-		verdict = schema_judge(schema, value, &report);
-	} else {
-		verdict = json_object_is_type(value, json_type_object) ? SCHEMA_FITS : SCHEMA_MISFIT;
-		report = (struct schema_report){"", "it is no object"};
-	}
-	if (verdict != SCHEMA_FITS)
-		t->schema_detail = arena_printf(t->arena, "%s %s", report.place, report.reason);
+	value = json_parse_within(
+		json_object_get_string(content), (size_t)json_object_get_string_len(content), a->max_weight, &err);
+	if (!value && err.code != ERR_INVALID_TYPE) /* which is the parser's word for null */
+		return no_value(err.code, detail);
+	verdict = check_value(a, value, detail);
 	json_object_put(value);
 	return verdict;
 }
@@ -57,24 +98,33 @@ static bool says_otherwise(struct json_object *message)
 	return (refusal && *refusal) || (calls && json_object_array_length(calls) > 0);
 }
 
+/* A misfit says more than what could not be judged, wherever they stand. */
+static void check_choice(struct asked *a, struct json_object *message)
+{
+	const char *detail;
+	enum schema_verdict verdict = check_text(a, json_get(message, "content"), &detail);
+
+	if (verdict == SCHEMA_FITS || (verdict == SCHEMA_UNJUDGED && a->t->schema))
+		return;
+	a->t->schema = verdict == SCHEMA_MISFIT ? "invalid" : "unjudged";
+	a->t->schema_detail = detail;
+	a->misfit = verdict == SCHEMA_MISFIT;
+}
+
 bool structured_check(struct txn *t, struct json_object *completion)
 {
-	struct json_object *choices = json_get_array(completion, "choices"), *schema, *message, *content;
-	enum schema_verdict verdict;
+	struct json_object *choices = json_get_array(completion, "choices"), *message;
+	struct asked asked = {.t = t,
+		.steps = SCHEMA_MAX_STEPS,
+		.max_weight = RELAY_TREE_GROWTH * (size_t)t->model->provider->max_response};
 	size_t i;
 
-	if (!t->endpoint->operation->form->message || !asked_for(t, &schema))
+	if (!t->endpoint->operation->form->message || !asked_for(t, &asked.schema))
 		return true;
-	for (i = 0; choices && i < json_object_array_length(choices); i++) {
+	for (i = 0; choices && i < json_object_array_length(choices) && !asked.misfit; i++) {
 		message = json_get_object(json_object_array_get_idx(choices, i), "message");
-		content = json_get(message, "content");
-		if (says_otherwise(message))
-			continue;
-		verdict = check_text(t, schema, content);
-		if (verdict == SCHEMA_MISFIT)
-			t->schema = "invalid";
-		else if (verdict == SCHEMA_UNJUDGED && !t->schema)
-			t->schema = "unjudged";
+		if (!says_otherwise(message))
+			check_choice(&asked, message);
 	}
 	return !t->schema;
 }

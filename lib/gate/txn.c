@@ -31,7 +31,7 @@ static const struct operation chat = {
 static const struct operation text = {
 	"text_completion", "/completions", completion_read, .form = &stream_text, .id_prefix = "cmpl-"};
 
-static const struct operation embeddings = {"embeddings", "/embeddings", embeddings_read, .id_prefix = ""};
+static const struct operation embeddings = {"embeddings", "/embeddings", embeddings_read, .id_prefix = "embd-"};
 
 static const struct endpoint endpoints[] = {
 	{"POST", "/v1/chat/completions", .operation = &chat, .stages = chat_stages},

@@ -1,4 +1,4 @@
-/* A table of fields, one line each; adding a field is adding a line. */
+/* Tables of fields, one line each; adding a field is adding a line. */
 #include "wire/chat.h"
 
 #include "wire/fields.h"
@@ -6,287 +6,316 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ANY .min = -9.3e18, .max = 9.3e18
+/* ---- tools ---- */
+
+static const struct field function_fields[] = {
+	FIELD("name", STRING, REQUIRED),
+	FIELD("description", STRING),
+	FIELD("parameters", OBJECT),
+	FIELD("strict", BOOLEAN),
+	FIELDS_END,
+};
+
+static const struct field grammar_fields[] = {
+	FIELD("definition", STRING, REQUIRED),
+	FIELD("syntax", STRING, REQUIRED),
+	FIELDS_END,
+};
+
+static const struct field custom_format_fields[] = {
+	FIELD("type", STRING, REQUIRED),
+	FIELD("grammar", OBJECT, REQUIRED, OF_TYPE("grammar"), WITHIN(grammar_fields)),
+	FIELDS_END,
+};
+
+static const struct field custom_fields[] = {
+	FIELD("name", STRING, REQUIRED),
+	FIELD("description", STRING),
+	FIELD("format", OBJECT, WITHIN(custom_format_fields)),
+	FIELDS_END,
+};
+
+static const struct field tool_fields[] = {
+	FIELD("type", STRING, REQUIRED), /* of others, the provider knows what they need */
+	FIELD("function", OBJECT, REQUIRED, OF_TYPE("function"), WITHIN(function_fields)),
+	FIELD("custom", OBJECT, REQUIRED, OF_TYPE("custom"), WITHIN(custom_fields)),
+	FIELDS_END,
+};
+
+static const struct field named_fields[] = {
+	FIELD("name", STRING, REQUIRED),
+	FIELDS_END,
+};
+
+static const struct field allowed_tools_fields[] = {
+	FIELD("mode", STRING, REQUIRED),
+	FIELD("tools", OBJECTS, REQUIRED),
+	FIELDS_END,
+};
+
+static const struct field tool_choice_fields[] = {
+	FIELD("type", STRING, REQUIRED),
+	FIELD("function", OBJECT, REQUIRED, OF_TYPE("function"), WITHIN(named_fields)),
+	FIELD("custom", OBJECT, REQUIRED, OF_TYPE("custom"), WITHIN(named_fields)),
+	FIELD("allowed_tools", OBJECT, REQUIRED, OF_TYPE("allowed_tools"), WITHIN(allowed_tools_fields)),
+	FIELDS_END,
+};
+
+/* ---- messages ---- */
+
+static const struct field image_fields[] = {
+	FIELD("url", STRING, REQUIRED),
+	FIELD("detail", STRING),
+	FIELDS_END,
+};
+
+static const struct field audio_part_fields[] = {
+	FIELD("data", STRING, REQUIRED),
+	FIELD("format", STRING), /* not all need it: some take a URL as data */
+	FIELDS_END,
+};
+
+static const struct field file_fields[] = {
+	FIELD("file_id", STRING),
+	FIELD("file_data", STRING),
+	FIELD("filename", STRING),
+	FIELDS_END,
+};
+
+static const struct field part_fields[] = {
+	FIELD("type", STRING, REQUIRED),
+	FIELD("text", STRING, REQUIRED, OF_TYPE("text")),
+	FIELD("refusal", STRING, REQUIRED, OF_TYPE("refusal")),
+	FIELD("image_url", OBJECT, REQUIRED, OF_TYPE("image_url"), WITHIN(image_fields)),
+	FIELD("input_audio", OBJECT, REQUIRED, OF_TYPE("input_audio"), WITHIN(audio_part_fields)),
+	FIELD("file", OBJECT, REQUIRED, OF_TYPE("file"), WITHIN(file_fields)),
+	FIELDS_END,
+};
+
+/* A client sends back what a provider has said, and providers leave things out: what is there must be of its type. */
+static const struct field called_function_fields[] = {
+	FIELD("name", STRING),
+	FIELD("arguments", STRING),
+	FIELDS_END,
+};
+
+static const struct field called_custom_fields[] = {
+	FIELD("name", STRING),
+	FIELD("input", STRING),
+	FIELDS_END,
+};
+
+static const struct field tool_call_fields[] = {
+	FIELD("id", STRING),
+	FIELD("type", STRING),
+	FIELD("function", OBJECT, OF_TYPE("function"), WITHIN(called_function_fields)),
+	FIELD("custom", OBJECT, OF_TYPE("custom"), WITHIN(called_custom_fields)),
+	FIELDS_END,
+};
+
+static const struct field spoken_fields[] = {
+	FIELD("id", STRING),
+	FIELDS_END,
+};
+
+static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function", NULL};
+
+static const struct field message_fields[] = {
+	FIELD("role", STRING, REQUIRED, WORDS(roles)),
+	FIELD("content", STRING_OR_OBJECTS, WITHIN(part_fields)),
+	FIELD("name", STRING),
+	FIELD("refusal", STRING),
+	FIELD("audio", OBJECT, WITHIN(spoken_fields)),
+	FIELD("tool_calls", OBJECTS, WITHIN(tool_call_fields)),
+	FIELD("function_call", OBJECT, WITHIN(called_function_fields)),
+	FIELD("tool_call_id", STRING),
+	FIELDS_END,
+};
+
+/* ---- options ---- */
+
+static const struct field json_schema_fields[] = {
+	FIELD("name", STRING, REQUIRED),
+	FIELD("description", STRING),
+	FIELD("schema", OBJECT),
+	FIELD("strict", BOOLEAN),
+	FIELDS_END,
+};
+
+static const struct field response_format_fields[] = {
+	FIELD("type", STRING, REQUIRED),
+	FIELD("json_schema", OBJECT, REQUIRED, OF_TYPE("json_schema"), WITHIN(json_schema_fields)),
+	FIELDS_END,
+};
+
+static const struct field prediction_fields[] = {
+	FIELD("type", STRING, REQUIRED),
+	FIELD("content", STRING_OR_OBJECTS, REQUIRED, OF_TYPE("content"), WITHIN(part_fields)),
+	FIELDS_END,
+};
+
+static const struct field audio_fields[] = {
+	FIELD("voice", STRING_OR_OBJECT), /* an object names a voice of one's own */
+	FIELD("format", STRING),
+	FIELDS_END,
+};
+
+static const struct field stream_options_fields[] = {
+	FIELD("include_usage", BOOLEAN),
+	FIELD("include_obfuscation", BOOLEAN),
+	FIELDS_END,
+};
+
+static const struct field approximate_fields[] = {
+	FIELD("city", STRING),
+	FIELD("country", STRING),
+	FIELD("region", STRING),
+	FIELD("timezone", STRING),
+	FIELDS_END,
+};
+
+static const struct field user_location_fields[] = {
+	FIELD("type", STRING),
+	FIELD("approximate", OBJECT, WITHIN(approximate_fields)),
+	FIELDS_END,
+};
+
+static const struct field web_search_fields[] = {
+	FIELD("search_context_size", STRING),
+	FIELD("user_location", OBJECT, WITHIN(user_location_fields)),
+	FIELDS_END,
+};
+
+static const struct field logit_bias_fields[] = {
+	FIELD("*", NUMBER, RANGE(-100, 100)),
+	FIELDS_END,
+};
+
+static const struct field metadata_fields[] = {
+	FIELD("*", STRING),
+	FIELDS_END,
+};
 
 static const struct field chat_fields[] = {
-	{"model", FIELD_STRING, 0, 256},
-	{"messages", FIELD_ARRAY, 0, 0},
-	{"stream", FIELD_BOOLEAN, 0, 0},
-	{"stream_options", FIELD_OBJECT, 0, 0},
-	{"temperature", FIELD_NUMBER, 0, 2},
-	{"top_p", FIELD_NUMBER, 0, 1},
-	{"n", FIELD_INTEGER, 1, 128},
-	{"max_tokens", FIELD_INTEGER, 1, 1e9},
-	{"max_completion_tokens", FIELD_INTEGER, 1, 1e9},
-	{"presence_penalty", FIELD_NUMBER, -2, 2},
-	{"frequency_penalty", FIELD_NUMBER, -2, 2},
-	{"seed", FIELD_INTEGER, ANY},
-	{"stop", FIELD_STRING_OR_ARRAY, 0, 0},
-	{"logprobs", FIELD_BOOLEAN, 0, 0},
-	{"top_logprobs", FIELD_INTEGER, 0, 20},
-	{"logit_bias", FIELD_OBJECT, 0, 0},
-	{"tools", FIELD_ARRAY, 0, 0},
-	{"tool_choice", FIELD_STRING_OR_OBJECT, 0, 0},
-	{"parallel_tool_calls", FIELD_BOOLEAN, 0, 0},
-	{"functions", FIELD_ARRAY, 0, 0},
-	{"function_call", FIELD_STRING_OR_OBJECT, 0, 0},
-	{"response_format", FIELD_OBJECT, 0, 0},
-	{"prediction", FIELD_OBJECT, 0, 0},
-	{"modalities", FIELD_ARRAY, 0, 0},
-	{"audio", FIELD_OBJECT, 0, 0},
-	{"web_search_options", FIELD_OBJECT, 0, 0},
-	{"metadata", FIELD_OBJECT, 0, 0},
-	{"store", FIELD_BOOLEAN, 0, 0},
-	{"user", FIELD_STRING, 0, 0},
-	{"safety_identifier", FIELD_STRING, 0, 0},
-	{"prompt_cache_key", FIELD_STRING, 0, 0},
-	{"reasoning_effort", FIELD_STRING, 0, 0},
-	{"verbosity", FIELD_STRING, 0, 0},
-	{"service_tier", FIELD_STRING, 0, 0},
+	FIELD("model", STRING, LONGEST(256), REQUIRED),
+	FIELD("messages", OBJECTS, REQUIRED, WITHIN(message_fields)),
+	FIELD("stream", BOOLEAN),
+	FIELD("stream_options", OBJECT, WITHIN(stream_options_fields)),
+	FIELD("temperature", NUMBER, RANGE(0, 2)),
+	FIELD("top_p", NUMBER, RANGE(0, 1)),
+	FIELD("n", INTEGER, RANGE(1, 128)),
+	FIELD("max_tokens", INTEGER, RANGE(1, 1e9)),
+	FIELD("max_completion_tokens", INTEGER, RANGE(1, 1e9)),
+	FIELD("presence_penalty", NUMBER, RANGE(-2, 2)),
+	FIELD("frequency_penalty", NUMBER, RANGE(-2, 2)),
+	FIELD("seed", INTEGER, RANGE(-0x1p63, 0x1p63)),
+	FIELD("stop", STRING_OR_STRINGS), /* OpenAI takes four, DeepSeek sixteen, others any number */
+	FIELD("logprobs", BOOLEAN),
+	FIELD("top_logprobs", INTEGER, RANGE(0, 20)),
+	FIELD("logit_bias", OBJECT, WITHIN(logit_bias_fields)),
+	FIELD("tools", OBJECTS, WITHIN(tool_fields)),
+	FIELD("tool_choice", STRING_OR_OBJECT, WITHIN(tool_choice_fields)),
+	FIELD("parallel_tool_calls", BOOLEAN),
+	FIELD("functions", OBJECTS, WITHIN(function_fields)),
+	FIELD("function_call", STRING_OR_OBJECT, WITHIN(named_fields)),
+	FIELD("response_format", OBJECT, WITHIN(response_format_fields)),
+	FIELD("prediction", OBJECT, WITHIN(prediction_fields)),
+	FIELD("modalities", STRINGS),
+	FIELD("audio", OBJECT, WITHIN(audio_fields)),
+	FIELD("web_search_options", OBJECT, WITHIN(web_search_fields)),
+	FIELD("metadata", OBJECT, WITHIN(metadata_fields)),
+	FIELD("store", BOOLEAN),
+	FIELD("user", STRING),
+	FIELD("safety_identifier", STRING),
+	FIELD("prompt_cache_key", STRING),
+	FIELD("prompt_cache_retention", STRING),
+	FIELD("reasoning_effort", STRING),
+	FIELD("verbosity", STRING),
+	FIELD("service_tier", STRING),
+	FIELDS_END,
 };
 
 static const struct field text_fields[] = {
-	{"model", FIELD_STRING, 0, 256},
-	{"prompt", FIELD_STRING_OR_ARRAY, 0, 0},
-	{"stream", FIELD_BOOLEAN, 0, 0},
-	{"stream_options", FIELD_OBJECT, 0, 0},
-	{"suffix", FIELD_STRING, 0, 0},
-	{"max_tokens", FIELD_INTEGER, 0, 1e9},
-	{"temperature", FIELD_NUMBER, 0, 2},
-	{"top_p", FIELD_NUMBER, 0, 1},
-	{"n", FIELD_INTEGER, 1, 128},
-	{"best_of", FIELD_INTEGER, 0, 20},
-	{"logprobs", FIELD_INTEGER, 0, 5},
-	{"echo", FIELD_BOOLEAN, 0, 0},
-	{"stop", FIELD_STRING_OR_ARRAY, 0, 0},
-	{"presence_penalty", FIELD_NUMBER, -2, 2},
-	{"frequency_penalty", FIELD_NUMBER, -2, 2},
-	{"logit_bias", FIELD_OBJECT, 0, 0},
-	{"seed", FIELD_INTEGER, ANY},
-	{"user", FIELD_STRING, 0, 0},
+	FIELD("model", STRING, LONGEST(256), REQUIRED),
+	FIELD("prompt", STRING_OR_ARRAY, REQUIRED),
+	FIELD("stream", BOOLEAN),
+	FIELD("stream_options", OBJECT, WITHIN(stream_options_fields)),
+	FIELD("suffix", STRING),
+	FIELD("max_tokens", INTEGER, RANGE(0, 1e9)),
+	FIELD("temperature", NUMBER, RANGE(0, 2)),
+	FIELD("top_p", NUMBER, RANGE(0, 1)),
+	FIELD("n", INTEGER, RANGE(1, 128)),
+	FIELD("best_of", INTEGER, RANGE(0, 20)),
+	FIELD("logprobs", INTEGER, RANGE(0, 5)),
+	FIELD("echo", BOOLEAN),
+	FIELD("stop", STRING_OR_STRINGS),
+	FIELD("presence_penalty", NUMBER, RANGE(-2, 2)),
+	FIELD("frequency_penalty", NUMBER, RANGE(-2, 2)),
+	FIELD("logit_bias", OBJECT, WITHIN(logit_bias_fields)),
+	FIELD("seed", INTEGER, RANGE(-0x1p63, 0x1p63)),
+	FIELD("user", STRING),
+	FIELDS_END,
 };
 
-/* The members that a content part of a known type must have. */
-static const struct part {
-	const char *type, *member;
-	enum field_kind kind;
-	const char *inner; /* a string that the member, an object, must have */
-} parts[] = {
-	{"text", "text", FIELD_STRING, NULL},
-	{"refusal", "refusal", FIELD_STRING, NULL},
-	{"image_url", "image_url", FIELD_OBJECT, "url"},
-	{"input_audio", "input_audio", FIELD_OBJECT, "data"},
-	{"file", "file", FIELD_OBJECT, NULL},
-};
+/* ---- what no table of members can say ---- */
 
-static int check_part(struct json_object *part, const char *at, struct err *err)
-{
-	const char *type = json_get_str(part, "type");
-	struct json_object *v;
-	char param[FIELD_PATH + 64];
-	size_t i;
-
-	if (!field_is(part, FIELD_OBJECT))
-		return field_wrong_type(err, at, "an object", part);
-	snprintf(param, sizeof(param), "%s.type", at);
-	if (!json_get(part, "type"))
-		return field_missing(err, param);
-	if (!type)
-		return field_wrong_type(err, param, "a string", json_get(part, "type"));
-	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		if (strcmp(type, parts[i].type) != 0)
-			continue;
-		snprintf(param, sizeof(param), "%s.%s", at, parts[i].member);
-		v = json_get(part, parts[i].member);
-		if (!v)
-			return field_missing(err, param);
-		if (!field_is(v, parts[i].kind))
-			return field_wrong_kind(err, param, parts[i].kind, v);
-		if (!parts[i].inner)
-			return 0;
-		snprintf(param, sizeof(param), "%s.%s.%s", at, parts[i].member, parts[i].inner);
-		if (!json_get(v, parts[i].inner))
-			return field_missing(err, param);
-		if (!json_get_str(v, parts[i].inner))
-			return field_wrong_type(err, param, "a string", json_get(v, parts[i].inner));
-	}
-	return 0; /* a type that we do not know is the provider's business */
-}
-
-static int check_content(struct json_object *message, const char *at, const char *role, struct err *err)
+/* An assistant may have called tools, refused or spoken instead of saying something. */
+static int check_content(struct json_object *message, size_t i, const char *role, struct err *err)
 {
 	struct json_object *content = json_get(message, "content");
-	char param[FIELD_PATH];
-	size_t i, n;
+	bool may_be_silent = strcmp(role, "assistant") == 0;
+	char param[64];
 
-	snprintf(param, sizeof(param), "%s.content", at);
-	if (!content) /* an assistant may have called tools, refused or spoken instead */
-		return strcmp(role, "assistant") == 0 || strcmp(role, "function") == 0 ? 0 : field_missing(err, param);
-	if (field_is(content, FIELD_STRING))
-		return 0;
-	if (!field_is(content, FIELD_ARRAY))
-		return field_wrong_type(err, param, "a string or an array of content parts", content);
-	n = json_object_array_length(content);
-	for (i = 0; i < n; i++) {
-		snprintf(param, sizeof(param), "%s.content[%zu]", at, i);
-		if (check_part(json_object_array_get_idx(content, i), param, err) != 0)
-			return -1;
-	}
-	return 0;
-}
-
-static int check_tool_calls(struct json_object *message, const char *at, struct err *err)
-{
-	struct json_object *calls = json_get(message, "tool_calls"), *call, *function;
-	char param[FIELD_PATH];
-	size_t i;
-
-	snprintf(param, sizeof(param), "%s.tool_calls", at);
-	if (!calls)
-		return 0;
-	if (!field_is(calls, FIELD_ARRAY))
-		return field_wrong_type(err, param, "an array", calls);
-	for (i = 0; i < json_object_array_length(calls); i++) {
-		call = json_object_array_get_idx(calls, i);
-		snprintf(param, sizeof(param), "%s.tool_calls[%zu]", at, i);
-		if (!field_is(call, FIELD_OBJECT))
-			return field_wrong_type(err, param, "an object", call);
-		function = json_get(call, "function");
-		snprintf(param, sizeof(param), "%s.tool_calls[%zu].function", at, i);
-		if (function && !field_is(function, FIELD_OBJECT))
-			return field_wrong_type(err, param, "an object", function);
-	}
-	return 0;
-}
-
-static int check_message(struct json_object *message, size_t index, struct err *err)
-{
-	static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function"};
-	char at[32], param[64];
-	const char *role;
-	size_t i;
-
-	snprintf(at, sizeof(at), "messages[%zu]", index);
-	if (!field_is(message, FIELD_OBJECT))
-		return field_wrong_type(err, at, "an object", message);
-	snprintf(param, sizeof(param), "%s.role", at);
-	if (!json_get(message, "role"))
+	snprintf(param, sizeof(param), "messages[%zu].content", i);
+	if (!content && !may_be_silent && strcmp(role, "function") != 0)
 		return field_missing(err, param);
-	role = json_get_str(message, "role");
-	if (!role)
-		return field_wrong_type(err, param, "a string without U+0000", json_get(message, "role"));
-	for (i = 0; i < sizeof(roles) / sizeof(roles[0]) && strcmp(role, roles[i]) != 0; i++)
-		;
-	if (i == sizeof(roles) / sizeof(roles[0]))
+	if (field_is(content, FIELD_ARRAY) && json_object_array_length(content) == 0 && !may_be_silent)
 		return err_set(err, ERR_INVALID_VALUE, param,
-			"Invalid value for '%s': '%.64s'. Supported values are: 'system', 'developer', 'user', "
-			"'assistant', 'tool' and 'function'.",
-			param, role);
-	if (check_content(message, at, role, err) != 0 || check_tool_calls(message, at, err) != 0)
-		return -1;
-	snprintf(param, sizeof(param), "%s.name", at);
-	if (json_get(message, "name") && !field_is(json_get(message, "name"), FIELD_STRING))
-		return field_wrong_kind(err, param, FIELD_STRING, json_get(message, "name"));
-	snprintf(param, sizeof(param), "%s.tool_call_id", at);
-	if (json_get(message, "tool_call_id") && !field_is(json_get(message, "tool_call_id"), FIELD_STRING))
-		return field_wrong_kind(err, param, FIELD_STRING, json_get(message, "tool_call_id"));
-	if (strcmp(role, "tool") == 0 && !json_get(message, "tool_call_id"))
-		return field_missing(err, param);
-	return 0;
-}
-
-/* A function needs a name; what another type of tool needs, its provider knows. */
-static int check_tools(struct json_object *body, struct err *err)
-{
-	struct json_object *tools = json_get_array(body, "tools"), *function;
-	char param[FIELD_PATH];
-	const char *type;
-	size_t i;
-
-	if (fields_check_elements(body, "tools", FIELD_OBJECT, err) != 0)
-		return -1;
-	for (i = 0; tools && i < json_object_array_length(tools); i++) {
-		type = json_get_str(json_object_array_get_idx(tools, i), "type");
-		function = json_get(json_object_array_get_idx(tools, i), "function");
-		snprintf(param, sizeof(param), "tools[%zu].%s", i, type ? "function" : "type");
-		if (!type || (strcmp(type, "function") == 0 && !function))
-			return field_missing(err, param);
-		if (strcmp(type, "function") != 0)
-			continue;
-		if (!field_is(function, FIELD_OBJECT))
-			return field_wrong_kind(err, param, FIELD_OBJECT, function);
-		snprintf(param, sizeof(param), "tools[%zu].function.name", i);
-		if (!json_get(function, "name"))
-			return field_missing(err, param);
-		if (!json_get_str(function, "name"))
-			return field_wrong_kind(err, param, FIELD_STRING, json_get(function, "name"));
-	}
-	return 0;
-}
-
-static int check_logit_bias(struct json_object *body, struct err *err)
-{
-	char param[FIELD_PATH];
-
-	json_each_member (json_get(body, "logit_bias"), m) {
-		snprintf(param, sizeof(param), "logit_bias.%.40s", m.name);
-		if (!field_is(m.value, FIELD_NUMBER))
-			return field_wrong_kind(err, param, FIELD_NUMBER, m.value);
-	}
-	return 0;
-}
-
-static int check_response_format(struct json_object *body, struct err *err)
-{
-	struct json_object *format = json_get_object(body, "response_format"), *schema;
-
-	if (!format)
-		return 0;
-	if (!json_get(format, "type"))
-		return field_missing(err, "response_format.type");
-	if (!json_get_str(format, "type"))
-		return field_wrong_type(err, "response_format.type", "a string", json_get(format, "type"));
-	if (strcmp(json_get_str(format, "type"), "json_schema") != 0)
-		return 0;
-	schema = json_get(format, "json_schema");
-	if (!schema)
-		return field_missing(err, "response_format.json_schema");
-	if (!field_is(schema, FIELD_OBJECT))
-		return field_wrong_type(err, "response_format.json_schema", "an object", schema);
+			"Invalid '%s': empty array. Expected an array with at least one content part.", param);
 	return 0;
 }
 
 static int check_messages(struct json_object *body, struct err *err)
 {
-	struct json_object *messages = json_get_array(body, "messages");
-	size_t i, n;
+	struct json_object *messages = json_get_array(body, "messages"), *message;
+	size_t i, n = json_object_array_length(messages);
+	const char *role;
+	char param[64];
 
-	if (!messages)
-		return field_missing(err, "messages");
-	n = json_object_array_length(messages);
 	if (n == 0)
 		return err_set(err, ERR_INVALID_VALUE, "messages",
 			"Invalid 'messages': empty array. Expected an array with at least one message.");
-	for (i = 0; i < n; i++)
-		if (check_message(json_object_array_get_idx(messages, i), i, err) != 0)
+	for (i = 0; i < n; i++) {
+		message = json_object_array_get_idx(messages, i);
+		role = json_get_str(message, "role");
+		if (check_content(message, i, role, err) != 0)
 			return -1;
+		snprintf(param, sizeof(param), "messages[%zu].tool_call_id", i);
+		if (strcmp(role, "tool") == 0 && !json_get(message, "tool_call_id"))
+			return field_missing(err, param);
+	}
 	return 0;
+}
+
+static double number_of(struct json_object *body, const char *name, double fallback)
+{
+	struct json_object *v = json_get(body, name);
+
+	return v ? json_object_get_double(v) : fallback;
 }
 
 /* What both operations have. */
 static int take_facts(struct chat *chat, struct json_object *body, struct err *err)
 {
-	struct json_object *options = json_get_object(body, "stream_options"),
-			   *usage = json_get(options, "include_usage");
+	struct json_object *options = json_get_object(body, "stream_options");
 
-	if (usage && !field_is(usage, FIELD_BOOLEAN))
-		return field_wrong_kind(err, "stream_options.include_usage", FIELD_BOOLEAN, usage);
 	*chat = (struct chat){
 		.body = body,
 		.model = json_get_str(body, "model"),
-		.choices = (int)json_get_int(body, "n", 1),
+		.choices = (int)number_of(body, "n", 1),
 		.stream = json_get_bool(body, "stream", false),
 		.include_usage = json_get_bool(options, "include_usage", false),
+		.running_usage = json_get_bool(options, "continuous_usage_stats", false),
 		.side_effect = json_get_bool(body, "store", false),
 		.user = json_get_str(body, "safety_identifier"),
 	};
@@ -300,40 +329,21 @@ static int take_facts(struct chat *chat, struct json_object *body, struct err *e
 
 int chat_read(struct chat *chat, struct json_object *body, struct err *err)
 {
-	if (fields_check(chat_fields, sizeof(chat_fields) / sizeof(chat_fields[0]), body, err) != 0 ||
-		check_messages(body, err) != 0 || check_tools(body, err) != 0 || check_logit_bias(body, err) != 0 ||
-		fields_check_elements(body, "modalities", FIELD_STRING, err) != 0 ||
-		fields_check_elements(body, "stop", FIELD_STRING, err) != 0 || check_response_format(body, err) != 0)
+	if (fields_check(chat_fields, body, err) != 0 || check_messages(body, err) != 0)
 		return -1;
+	if (number_of(body, "top_logprobs", 0) > 0 && !json_get_bool(body, "logprobs", false))
+		return field_wrong_value(err, "top_logprobs", "'logprobs' must be true if it is used");
 	return take_facts(chat, body, err);
-}
-
-/* A string, an array of strings, of token numbers, or of arrays of token numbers. */
-static int check_prompt(struct json_object *body, struct err *err)
-{
-	struct json_object *prompt = json_get(body, "prompt"), *first;
-
-	if (!prompt)
-		return field_missing(err, "prompt");
-	if (!field_is(prompt, FIELD_ARRAY))
-		return 0;
-	if (json_object_array_length(prompt) == 0)
-		return err_set(err, ERR_INVALID_VALUE, "prompt", "Invalid 'prompt': empty array.");
-	first = json_object_array_get_idx(prompt, 0);
-	if (!field_is(first, FIELD_STRING) && !field_is(first, FIELD_INTEGER) && !field_is(first, FIELD_ARRAY))
-		return field_wrong_type(
-			err, "prompt[0]", "a string, a token number or an array of token numbers", first);
-	return fields_check_elements(body, "prompt",
-		field_is(first, FIELD_STRING)    ? FIELD_STRING
-		: field_is(first, FIELD_INTEGER) ? FIELD_INTEGER
-						 : FIELD_ARRAY,
-		err);
 }
 
 int completion_read(struct chat *chat, struct json_object *body, struct err *err)
 {
-	if (fields_check(text_fields, sizeof(text_fields) / sizeof(text_fields[0]), body, err) != 0 ||
-		check_prompt(body, err) != 0 || fields_check_elements(body, "stop", FIELD_STRING, err) != 0)
+	double n;
+
+	if (fields_check(text_fields, body, err) != 0 || fields_check_texts(body, "prompt", false, err) != 0)
 		return -1;
+	n = number_of(body, "n", 1);
+	if (number_of(body, "best_of", n) < n)
+		return field_wrong_value(err, "best_of", "it must not be less than 'n', which is %.15g", n);
 	return take_facts(chat, body, err);
 }

@@ -15,7 +15,8 @@ struct chat {
 	const char *model;        /* the name that the client used */
 	int choices;              /* n: how many answers are wanted */
 	bool stream;
-	bool include_usage; /* the client wants the usage chunk at the end of its stream */
+	bool include_usage; /* the client wants to see what was used, at the end of its stream */
+	bool running_usage; /* … and on the way (vLLM's continuous_usage_stats) */
 	bool side_effect;   /* the provider would keep something (`store`): no answer may stand in for the call */
 	const char *user;   /* safety_identifier, else user; NULL if neither */
 };

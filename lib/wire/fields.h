@@ -1,12 +1,14 @@
 /*
  * fields — what a request's members may be: a table says name, kind and range, and the messages are OpenAI's.
+ *
+ * What is refused here, the provider never sees: so a type is checked always, but a range or a list of words only where
+ * OpenAI's reference states one and no provider that speaks its dialect goes beyond it (efforts, voices, formats,
+ * details, tiers and kinds of parts grow from month to month).
  */
 #ifndef PAVISE_WIRE_FIELDS_H
 #define PAVISE_WIRE_FIELDS_H
 
 #include "base/json.h"
-
-enum { FIELD_PATH = 96 };
 
 enum field_kind {
 	FIELD_STRING,
@@ -15,27 +17,55 @@ enum field_kind {
 	FIELD_NUMBER,
 	FIELD_OBJECT,
 	FIELD_ARRAY,
+	FIELD_STRINGS, /* an array of them, as the next */
+	FIELD_OBJECTS,
 	FIELD_STRING_OR_OBJECT,
-	FIELD_STRING_OR_ARRAY
+	FIELD_STRING_OR_ARRAY,
+	FIELD_STRING_OR_STRINGS,
+	FIELD_STRING_OR_OBJECTS
 };
 
 struct field {
-	const char *name;
+	const char *name; /* "*": every member that no line before it names */
 	enum field_kind kind;
-	double min, max; /* INTEGER and NUMBER: range; STRING: longest in bytes is max, 0 = any */
+	double min, max;            /* INTEGER and NUMBER: range; STRING: longest in bytes is max, 0 = any */
+	const struct field *within; /* of an object, or of each object in an array */
+	bool required;
+	const char *type;         /* only in an object whose `type` is this, or that has none */
+	const char *const *words; /* a string's values, if there are no others; ends with NULL */
 };
 
-/* The body is an object, has a `model`, and each member that the table names is what it says. A null is as good as
- * nothing. */
-int fields_check(const struct field *fields, size_t count, struct json_object *body, struct err *err);
+/* A line of a table: FIELD("n", INTEGER, RANGE(1, 128)). */
+#define FIELD(field_name, field_kind, ...) \
+	{ \
+		.name = (field_name), .kind = FIELD_##field_kind, __VA_ARGS__ \
+	}
+#define FIELDS_END \
+	{ \
+		.name = NULL \
+	}
+#define REQUIRED           .required = true
+#define RANGE(least, most) .min = (least), .max = (most)
+#define LONGEST(bytes)     .max = (bytes)
+#define WITHIN(table)      .within = (table)
+#define OF_TYPE(name)      .type = (name)
+#define WORDS(list)        .words = (list)
+
+/* The body is an object, and each member that the table names is what it says. A null is as good as nothing. */
+int fields_check(const struct field *fields, struct json_object *body, struct err *err);
 
 bool field_is(struct json_object *value, enum field_kind kind);
-/* Every element of the array `name` is of one kind. No such array is fine. */
-int fields_check_elements(struct json_object *body, const char *name, enum field_kind kind, struct err *err);
 
-/* "Invalid type for 'x': expected …, but got … instead." and "Missing required parameter: 'x'."; both return -1. */
+/*
+ * What a model may be asked: `name` is a string, an array of token numbers, or an array of strings or of arrays of
+ * token numbers; both together only if `mixed`.
+ */
+int fields_check_texts(struct json_object *body, const char *name, bool mixed, struct err *err);
+
+/* "Invalid type for 'x': expected …, but got … instead.", "Missing required parameter: 'x'." and
+ * "Invalid value for 'x': … ."; all return -1. */
 int field_wrong_type(struct err *err, const char *param, const char *expected, struct json_object *found);
-int field_wrong_kind(struct err *err, const char *param, enum field_kind expected, struct json_object *found);
 int field_missing(struct err *err, const char *param);
+int field_wrong_value(struct err *err, const char *param, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

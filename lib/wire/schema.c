@@ -56,10 +56,11 @@ bool schema_apply(struct schema_run *run, const struct schema_node *node, const 
 	return fits;
 }
 
-enum schema_verdict schema_judge(struct json_object *schema, struct json_object *instance, struct schema_report *report)
+enum schema_verdict schema_judge(
+	struct json_object *schema, struct json_object *instance, size_t *steps, struct schema_report *report)
 {
 	struct schema_run run = {.report = report,
-		.steps = SCHEMA_MAX_STEPS,
+		.steps = *steps,
 		.nodes = lh_kptr_table_new(16, NULL),
 		.patterns = lh_kptr_table_new(16, NULL),
 		.places = lh_kchar_table_new(16, NULL)};
@@ -72,6 +73,7 @@ enum schema_verdict schema_judge(struct json_object *schema, struct json_object 
 	*report = (struct schema_report){"", ""};
 	root = schema_compile(&run, schema);
 	fits = root && schema_apply(&run, root, &top);
+	*steps = run.steps;
 	lh_table_free(run.nodes);
 	lh_table_free(run.patterns);
 	lh_table_free(run.places);

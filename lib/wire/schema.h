@@ -2,7 +2,8 @@
  * schema — does an answer fit the JSON Schema that its request gave? Only then it may be remembered.
  *
  * JSON Schema draft 2020-12, with what older drafts spell otherwise and 2020-12 leaves free: `definitions`,
- * `dependencies`, `items` as a list, `additionalItems`. `format` is an annotation, as the draft has it by default, and
+ * `dependencies`, `items` as a list, `additionalItems`. `format` is judged where it is one of those that OpenAI's
+ * strict mode enforces (the table in schema_format.c); any other is an annotation, as the draft has it by default, and
  * so is every name that is no keyword. References stay within the schema. Schema and instance may both come from an
  * enemy: depth, steps, and with them time and memory, are bounded, inside regular expressions too.
  */
@@ -13,7 +14,7 @@
 
 enum {
 	SCHEMA_MAX_DEPTH = 1024,     /* schemas applied within one another; a level of the instance often takes three */
-	SCHEMA_MAX_STEPS = 2000000,  /* for preparing and applying: a rule, a comparison, a step of an expression … */
+	SCHEMA_MAX_STEPS = 2000000,  /* a rule, a comparison, a step of an expression …: a tenth of a second, about */
 	SCHEMA_MAX_PATTERN = 4096,   /* bytes of one expression */
 	SCHEMA_MAX_URI = 1024,       /* bytes of an $id or a $ref when it is resolved */
 	SCHEMA_HEAP_BYTES = 32 << 20 /* for matching one expression once */
@@ -39,8 +40,11 @@ struct schema_report {
 	char reason[160]; /* goes on after the place: "is a string, where type wants integer" */
 };
 
-/* Both are trees as json_parse() makes them, and stay as they are; a NULL instance is JSON's null. */
+/*
+ * Both are trees as json_parse() makes them, and stay as they are; a NULL instance is JSON's null. Preparing the schema
+ * and applying it takes from *steps, which several instances may share, and stops when they are spent.
+ */
 enum schema_verdict schema_judge(
-	struct json_object *schema, struct json_object *instance, struct schema_report *report);
+	struct json_object *schema, struct json_object *instance, size_t *steps, struct schema_report *report);
 
 #endif

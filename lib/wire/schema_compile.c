@@ -270,6 +270,12 @@ static bool read_anchor(struct schema_run *run, struct schema_node *node, const 
 	return add_place(run, node, node->base, anchor);
 }
 
+/* Resolving goes over both a byte at a time. */
+static bool charge_uris(struct schema_run *run, const char *base, const char *ref)
+{
+	return schema_charge(run, (strlen(base) + strlen(ref)) / 8);
+}
+
 /* An $id begins a resource of its own; it has no fragment, but for an empty one. */
 static bool read_id(struct schema_run *run, struct schema_node *node)
 {
@@ -286,6 +292,8 @@ static bool read_id(struct schema_run *run, struct schema_node *node)
 		return schema_stuck(run, node, "$id", "is too long");
 	memcpy(own, id, len);
 	own[len] = '\0';
+	if (!charge_uris(run, node->base, own))
+		return false;
 	if (schema_uri_resolve(base, node->base, own))
 		return schema_stuck(run, node, "$id", "is too long");
 	node->base = arena_strdup(&run->arena, base);
@@ -412,7 +420,8 @@ static struct schema_node *find_target(struct schema_run *run, const struct sche
 
 	if (*fragment)
 		*fragment++ = '\0';
-	if (schema_uri_resolve(uri, rule->node->base, ref) || schema_uri_decode(fragment))
+	if (!charge_uris(run, rule->node->base, ref) || schema_uri_resolve(uri, rule->node->base, ref) ||
+		schema_uri_decode(fragment))
 		return NULL;
 	pointer = !*fragment || *fragment == '/';
 	snprintf(key, sizeof(key), "%s#%s", uri, pointer ? "" : fragment);

@@ -393,6 +393,12 @@ static bool fits_pattern(struct schema_run *run, const struct schema_rule *rule,
 	       schema_misfit(run, spot, "does not match pattern", "");
 }
 
+static bool fits_format(struct schema_run *run, const struct schema_rule *rule, const struct schema_spot *spot)
+{
+	return schema_format_fits(run, rule->value, spot->value) ||
+	       schema_misfit(run, spot, "is not of the format \"%s\"", json_object_get_string(rule->value));
+}
+
 /* ── The table ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static const struct schema_keyword keywords[] = {
@@ -436,6 +442,7 @@ static const struct schema_keyword keywords[] = {
 	{"minLength", SHAPE_COUNT, KIND_STRING, fits_min_length},
 	{"maxLength", SHAPE_COUNT, KIND_STRING, fits_max_length},
 	{"pattern", SHAPE_PATTERN, KIND_STRING, fits_pattern},
+	{"format", SHAPE_ANY, KIND_STRING, fits_format},
 	{"unevaluatedProperties", SHAPE_BEYOND_US, KIND_ANY, NULL},
 	{"unevaluatedItems", SHAPE_BEYOND_US, KIND_ANY, NULL},
 	{"$dynamicRef", SHAPE_BEYOND_US, KIND_ANY, NULL},

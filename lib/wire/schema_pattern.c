@@ -453,6 +453,6 @@ bool schema_pattern_matches(struct schema_run *run, const char *pattern, const c
 	m->pattern = ((struct compiled *)found)->text;
 	rc = pcre2_match(((struct compiled *)found)->code, (PCRE2_SPTR)text, len, 0, 0, m->data, m->context);
 	if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
-		schema_stuck(run, NULL, NULL, "an expression takes more than its bounds to match");
+		schema_stuck(run, NULL, NULL, "has an expression that takes more than its bounds to match");
 	return rc >= 0;
 }

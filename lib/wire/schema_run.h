@@ -1,7 +1,7 @@
 /*
  * schema_run — what the parts of the validator share: schema_compile.c (reads the schema), schema.c (applies it),
- * schema_keywords.c, schema_value.c, schema_pattern.c, schema_uri.c and schema_report.c. Private to them; others
- * include schema.h.
+ * schema_keywords.c, schema_value.c, schema_pattern.c, schema_format.c, schema_uri.c and schema_report.c. Private to
+ * them; others include schema.h.
  */
 #ifndef PAVISE_WIRE_SCHEMA_RUN_H
 #define PAVISE_WIRE_SCHEMA_RUN_H
@@ -126,6 +126,9 @@ bool schema_unique(struct schema_run *run, struct json_object *array);
 const char *schema_pattern_add(struct schema_run *run, const char *pattern, size_t len);
 /* False, too, if stuck. */
 bool schema_pattern_matches(struct schema_run *run, const char *pattern, const char *text, size_t len);
+
+/* ── Formats: of a string; true for what is no format that is judged. False, too, if stuck ── */
+bool schema_format_fits(struct schema_run *run, struct json_object *format, struct json_object *string);
 
 /* ── RFC 3986 §5.2: `ref`, without a fragment, as seen from base. -1 if it is longer than SCHEMA_MAX_URI. ── */
 int schema_uri_resolve(char out[SCHEMA_MAX_URI], const char *base, const char *ref);

@@ -3,12 +3,19 @@
  *
  * While chunks are put together, a *script* notes the boundaries at which the answer streamed. It is a JSON array of
  *
+ *   {"head":{…}}              from here on, chunks say beside their choices: true = as it stands in the completion,
+ *                             null, [x] = x, false = no longer
+ *   {"choice":{…}}            from here on, choices say this beside their deltas, unless they say more
  *   [0,"content",5,3,9]       runs: chunks that each added so many bytes to one string of choice 0
- *   {"c":0,"d":{…},"r":{…}}   one chunk: its delta, and the rest of its choice, with every piece of text replaced by
- *                             its length, every piece of an array by its count, and every plain value by true (it
- *                             stands in the completion); "m":1 when the next step's choice is of the same chunk
+ *   {"c":0,"d":{…},"r":{…}}   one chunk: its delta (no "d": none), and the rest of its choice, with every piece of text
+ *                             replaced by its length, every piece of an array by its count, and every plain value by
+ *                             true (it stands in the completion); "m":1 when the next step's choice is of the same
+ * chunk
+ *   []                        a chunk without choices
  *
- * A completion that came as JSON has no script; it is played in few chunks.
+ * In an array whose elements carry indexes, a piece is [place, shape], and [place, shape, index] where they differ.
+ * Scripts of old begin without a head: their chunks all say what OpenAI's do. So is a completion played that came as
+ * JSON and has no script; in few chunks.
  */
 #ifndef PAVISE_WIRE_STREAM_H
 #define PAVISE_WIRE_STREAM_H
@@ -24,11 +31,18 @@ struct stream_form {
 extern const struct stream_form stream_chat; /* chat completions */
 extern const struct stream_form stream_text; /* legacy completions: choices[].text */
 
+/* What the last chunk said beside its choices, and its choice beside its delta; owned. */
+struct standing {
+	struct json_object *head, *choice;
+};
+
 /* Putting together. */
 struct assembly {
 	const struct stream_form *form;
 	struct json_object *completion; /* owned */
 	struct buf script;
+	struct standing standing;
+	struct json_object *changes; /* owned; [[place in the script, change of the head], …] */
 	int choices, finished;
 	bool beside_delta; /* while a choice's other members are merged */
 	bool lost;         /* something could not be put together: the completion must not be used */
@@ -54,7 +68,7 @@ struct replay {
 	struct json_object *completion; /* with its id and created as they shall be; used up: play it once */
 	const char *script;             /* "" = none */
 	size_t script_len;
-	bool include_usage; /* the client asked for the usage chunk */
+	bool include_usage; /* the client asked for it */
 	/* Called for each chunk's JSON; anything but 0 stops. */
 	int (*emit)(void *ctx, const char *chunk, size_t len);
 	void *ctx;

@@ -23,9 +23,10 @@ static void check_words(const char *words, size_t size)
 static enum schema_verdict judge(struct json_object *schema, struct json_object *instance)
 {
 	struct schema_report once, twice;
-	enum schema_verdict verdict = schema_judge(schema, instance, &once);
+	size_t left = SCHEMA_MAX_STEPS, left_again = SCHEMA_MAX_STEPS;
+	enum schema_verdict verdict = schema_judge(schema, instance, &left, &once);
 
-	BUG_ON(verdict != schema_judge(schema, instance, &twice));
+	BUG_ON(verdict != schema_judge(schema, instance, &left_again, &twice) || left != left_again);
 	BUG_ON(strcmp(once.place, twice.place) != 0 || strcmp(once.reason, twice.reason) != 0);
 	BUG_ON((verdict == SCHEMA_FITS) != !once.reason[0]);
 	check_words(once.place, sizeof(once.place));

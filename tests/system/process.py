@@ -55,7 +55,17 @@ def alive(pid):
         return False
 
 
-class Process:
+class Ends:
+    """What end() ends, as a context manager."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+
+class Process(Ends):
     """A program with its stderr and stdout in a file. Context manager; end() may be called twice."""
 
     def __init__(self, command, log, env=None):
@@ -124,9 +134,3 @@ class Process:
         except ProcessLookupError:
             pass
         return self.popen.wait(PATIENCE)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.end()

@@ -19,7 +19,7 @@ import threading
 import time
 
 from client import unique
-from process import PATIENCE
+from process import PATIENCE, Ends
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18, "prompt_tokens_details": {"cached_tokens": 3}}
 
@@ -173,7 +173,7 @@ class Call:
         self.finish()
 
 
-class FakeProvider:
+class FakeProvider(Ends):
     """Listens on an ephemeral port of 127.0.0.1. Context manager."""
 
     def __init__(self):
@@ -279,9 +279,3 @@ class FakeProvider:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.end()

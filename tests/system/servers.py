@@ -24,7 +24,7 @@ import urllib.parse
 import fastcgi
 from client import Client
 from logs import Log
-from process import BUILD, PATIENCE, ROOT, Process, children, free_port, listens, wait_until
+from process import BUILD, PATIENCE, ROOT, Ends, Process, children, free_port, listens, wait_until
 from provider import FakeProvider
 
 KEYS = {  # in clear text each key is its name, unless it says its own sha256
@@ -56,7 +56,7 @@ def merged(base, over):
     return out
 
 
-class Memcached:
+class Memcached(Ends):
     """memcached on a UNIX socket: .path. stop() and cont() are SIGSTOP and SIGCONT."""
 
     def __init__(self, folder, *options):
@@ -132,14 +132,8 @@ class Memcached:
     def end(self):
         self.process.kill()  # TERM takes it a second, and there is nothing that it could save
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
-        self.end()
-
-
-class DemoLLM:
+class DemoLLM(Ends):
     """build/demo-llm with these options; .port and .url."""
 
     def __init__(self, folder, *options):
@@ -151,12 +145,6 @@ class DemoLLM:
 
     def end(self):
         self.process.end()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.end()
 
 
 def default_config(folder, memcached, provider_url):
@@ -175,7 +163,7 @@ def default_config(folder, memcached, provider_url):
     }
 
 
-class Pavise:
+class Pavise(Ends):
     """
     The supervisor under spawn-fcgi, as `make run` starts it. .socket, .pid, .config (the dict in force), .log (its
     stderr). config: a dict merged over default_config(); keys: name → fields, over KEYS; env: variables beside ours;
@@ -274,14 +262,8 @@ class Pavise:
                 wait_until(lambda: not self.process.running(), 0.5)
         self.process.end()
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
-        self.end()
-
-
-class Web:
+class Web(Ends):
     """
     kind: "lighttpd" or "apache", with the repository's own conf/ file (or `conf`, a file name in conf/), and the
     environment that app/run makes. .port, .client, .log (its error log, where request lines arrive), .access (what its
@@ -332,14 +314,8 @@ class Web:
     def end(self):
         self.process.end()
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
-        self.end()
-
-
-class Stack:
+class Stack(Ends):
     """
     Everything at once. webs: which servers stand in front; memcached: one to share (default: its own), False for none;
     provider_url: instead of that of the FakeProvider (whose port a configuration can name as ${FAKE_PORT}).
@@ -383,9 +359,3 @@ class Stack:
 
     def end(self):
         self.endings.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.end()

@@ -103,11 +103,14 @@ def test_stream_options_keep_their_place(each, provider, options):
     assert list(got["stream_options"]) == list({**options, "include_usage": True})
 
 
+NEEDED = {"top_logprobs": {"logprobs": True}}  # without which a field may not be
+
+
 @pytest.mark.parametrize("name", FIELDS)
 def test_each_field_arrives_and_matters(client, provider, name):
-    prompt = unique()
-    assert client.chat(prompt).cache == "MISS"
-    assert client.chat(prompt, **{name: FIELDS[name]}).cache == "MISS"
+    prompt, needed = unique(), NEEDED.get(name, {})
+    assert client.chat(prompt, **needed).cache == "MISS"
+    assert client.chat(prompt, **needed, **{name: FIELDS[name]}).cache == "MISS"
     plain, call = provider.requests(prompt)
     assert spelled(call.json[name]) == spelled(FIELDS[name])
     assert {member: value for member, value in call.json.items() if member != name} == plain.json
@@ -162,7 +165,7 @@ def test_every_place_in_a_conversation_matters(client, provider):
                        (2, "content", 3, "input_audio", "data"), (2, "content", 3, "input_audio", "format"),
                        (2, "content", 4, "file", "filename"), (2, "content", 5, "file", "file_id"),
                        (2, "content", 6, "of tomorrow"), (2, "name"), (3, "tool_calls", 0, "id"),
-                       (3, "tool_calls", 0, "function", "arguments"), (3, "tool_calls", 2, "custom"),
+                       (3, "tool_calls", 0, "function", "arguments"), (3, "tool_calls", 2, "custom", "input"),
                        (4, "tool_call_id"), (4, "content"), (7, "content", 1, "refusal"), (8, "reasoning_content"),
                        (8, "audio", "id"), (9, "function_call", "arguments"), (10, "name"))
     conversations = [CONVERSATION, *changed, CONVERSATION[1:], CONVERSATION[:2] + CONVERSATION[3:],
@@ -265,7 +268,7 @@ def test_a_number_in_any_spelling(client, provider, spelling):
 @pytest.mark.parametrize("name,spelling,value", [
     ("n", "1e0", 1), ("n", "1.0", 1), ("n", "20E-1", 2), ("max_tokens", "2E+2", 200), ("max_tokens", "1e9", 10 ** 9),
     ("max_completion_tokens", "100.000", 100), ("seed", "-0.0", 0), ("seed", "-1e0", -1), ("seed", "1E15", 10 ** 15),
-    ("top_logprobs", "0e0", 0), ("top_logprobs", "0.2e1", 2), ("top_p", "1.0E0", 1), ("presence_penalty", "-2e-0", -2)])
+    ("top_logprobs", "0e0", 0), ("top_p", "1.0E0", 1), ("presence_penalty", "-2e-0", -2)])
 def test_a_whole_number_may_be_spelled_as_any(client, provider, name, spelling, value):
     """RFC 8259 knows only numbers: 1e0 is the 1 that is asked for."""
     prompt = unique()
@@ -355,14 +358,151 @@ def test_the_path_is_the_providers(client, provider):
     assert call.path == CHAT
 
 
-@pytest.mark.parametrize("fields,param", [
-    ({"tools": [{}]}, "tools[0].type"), ({"tools": [{"type": "function"}]}, "tools[0].function"),
-    ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
-    ({"tools": [{"type": "function", "function": {"name": 7}}]}, "tools[0].function.name"),
-    ({"logit_bias": {"1": "x"}}, "logit_bias.1"), ({"modalities": [1]}, "modalities[0]"),
-    ({"messages": [{"role": "user", "content": "x", "name": 5}]}, "messages[0].name"),
-    ({"messages": [{"role": "tool", "content": "x", "tool_call_id": 5}]}, "messages[0].tool_call_id"),
-], ids=str)
-def test_what_stands_inside_known_fields(client, fields, param):
-    answer = client.post({**ask("x"), **fields})
-    assert (answer.status, answer.error["param"]) == (400, param)
+def says(**members):
+    """An assistant's message."""
+    return {"messages": [{"role": "assistant", "content": "x", **members}]}
+
+
+def formed(**members):
+    return {"response_format": {"type": "json_schema", "json_schema": members}}
+
+
+def tool(**members):
+    return {"tools": [{"type": "function", "function": {"name": "f", **members}}]}
+
+
+def custom(**members):
+    return {"tools": [TOOL, {"type": "custom", "custom": {"name": "c", **members}}]}
+
+
+MISSING, TYPE, VALUE = "missing_required_parameter", "invalid_type", "invalid_value"
+INSIDE = [
+    # parts
+    (user(), VALUE, "messages[0].content"),
+    ({"messages": [{"role": "tool", "tool_call_id": "c", "content": []}]}, VALUE, "messages[0].content"),
+    (user({"type": "image_url", "image_url": {"url": PIXEL, "detail": 1}}), TYPE,
+     "messages[0].content[0].image_url.detail"),
+    (user({"type": "image_url", "image_url": {"url": None}}), MISSING, "messages[0].content[0].image_url.url"),
+    (user({"type": "input_audio", "input_audio": {"data": 1, "format": "wav"}}), TYPE,
+     "messages[0].content[0].input_audio.data"),
+    (user({"type": "input_audio", "input_audio": {"data": "", "format": 1}}), TYPE,
+     "messages[0].content[0].input_audio.format"),
+    (user({"type": "file", "file": {"file_id": 1}}), TYPE, "messages[0].content[0].file.file_id"),
+    (user({"type": "file", "file": {"file_data": {}}}), TYPE, "messages[0].content[0].file.file_data"),
+    (user({"type": "file", "file": {"file_data": "", "filename": []}}), TYPE, "messages[0].content[0].file.filename"),
+    (user({"type": "refusal"}), MISSING, "messages[0].content[0].refusal"),
+    # messages
+    ({"messages": [{"role": "user", "content": "x", "name": 5}]}, TYPE, "messages[0].name"),
+    ({"messages": [{"role": "tool", "content": "x", "tool_call_id": 5}]}, TYPE, "messages[0].tool_call_id"),
+    (says(refusal=1), TYPE, "messages[0].refusal"),
+    (says(audio="a"), TYPE, "messages[0].audio"),
+    (says(audio={"id": 1}), TYPE, "messages[0].audio.id"),
+    (says(function_call="f"), TYPE, "messages[0].function_call"),
+    (says(function_call={"name": 1}), TYPE, "messages[0].function_call.name"),
+    (says(function_call={"name": "f", "arguments": {}}), TYPE, "messages[0].function_call.arguments"),
+    (says(tool_calls=[{"id": 1}]), TYPE, "messages[0].tool_calls[0].id"),
+    (says(tool_calls=[{"type": 1}]), TYPE, "messages[0].tool_calls[0].type"),
+    (says(tool_calls=[{"type": "function", "function": {"name": 1}}]), TYPE,
+     "messages[0].tool_calls[0].function.name"),
+    (says(tool_calls=[{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]), TYPE,
+     "messages[0].tool_calls[0].function.arguments"),
+    (says(tool_calls=[CALLS[0], {"type": "custom", "custom": []}]), TYPE, "messages[0].tool_calls[1].custom"),
+    (says(tool_calls=[{"type": "custom", "custom": {"name": 1}}]), TYPE, "messages[0].tool_calls[0].custom.name"),
+    (says(tool_calls=[{"type": "custom", "custom": {"name": "x", "input": 1}}]), TYPE,
+     "messages[0].tool_calls[0].custom.input"),
+    # tools
+    ({"tools": [{}]}, MISSING, "tools[0].type"),
+    ({"tools": [{"type": 1}]}, TYPE, "tools[0].type"),
+    ({"tools": [{"type": "function"}]}, MISSING, "tools[0].function"),
+    ({"tools": [{"type": "function", "function": "f"}]}, TYPE, "tools[0].function"),
+    ({"tools": [{"type": "function", "function": {}}]}, MISSING, "tools[0].function.name"),
+    (tool(name=7), TYPE, "tools[0].function.name"),
+    (tool(description=7), TYPE, "tools[0].function.description"),
+    (tool(parameters="x"), TYPE, "tools[0].function.parameters"),
+    (tool(parameters=[]), TYPE, "tools[0].function.parameters"),
+    (tool(strict="yes"), TYPE, "tools[0].function.strict"),
+    ({"tools": [{"type": "custom"}]}, MISSING, "tools[0].custom"),
+    (custom(name=None), MISSING, "tools[1].custom.name"),
+    (custom(description=1), TYPE, "tools[1].custom.description"),
+    (custom(format="text"), TYPE, "tools[1].custom.format"),
+    (custom(format={}), MISSING, "tools[1].custom.format.type"),
+    (custom(format={"type": "grammar"}), MISSING, "tools[1].custom.format.grammar"),
+    (custom(format={"type": "grammar", "grammar": {"syntax": "lark"}}), MISSING,
+     "tools[1].custom.format.grammar.definition"),
+    (custom(format={"type": "grammar", "grammar": {"definition": "x", "syntax": 1}}), TYPE,
+     "tools[1].custom.format.grammar.syntax"),
+    ({"tool_choice": {}}, MISSING, "tool_choice.type"),
+    ({"tool_choice": {"type": 1}}, TYPE, "tool_choice.type"),
+    ({"tool_choice": {"type": "function"}}, MISSING, "tool_choice.function"),
+    ({"tool_choice": {"type": "function", "function": "f"}}, TYPE, "tool_choice.function"),
+    ({"tool_choice": {"type": "function", "function": {}}}, MISSING, "tool_choice.function.name"),
+    ({"tool_choice": {"type": "function", "function": {"name": 1}}}, TYPE, "tool_choice.function.name"),
+    ({"tool_choice": {"type": "custom"}}, MISSING, "tool_choice.custom"),
+    ({"tool_choice": {"type": "custom", "custom": {"name": []}}}, TYPE, "tool_choice.custom.name"),
+    ({"tool_choice": {"type": "allowed_tools"}}, MISSING, "tool_choice.allowed_tools"),
+    ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"tools": []}}}, MISSING,
+     "tool_choice.allowed_tools.mode"),
+    ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": "all"}}}, TYPE,
+     "tool_choice.allowed_tools.tools"),
+    ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": ["f"]}}}, TYPE,
+     "tool_choice.allowed_tools.tools[0]"),
+    ({"functions": ["f"]}, TYPE, "functions[0]"),
+    ({"functions": [{"parameters": {}}]}, MISSING, "functions[0].name"),
+    ({"functions": [{"name": "f", "parameters": "x"}]}, TYPE, "functions[0].parameters"),
+    ({"function_call": {}}, MISSING, "function_call.name"),
+    # options
+    (formed(schema={}), MISSING, "response_format.json_schema.name"),
+    (formed(name=1, schema={}), TYPE, "response_format.json_schema.name"),
+    (formed(name="n", schema="x"), TYPE, "response_format.json_schema.schema"),
+    (formed(name="n", schema={}, strict=1), TYPE, "response_format.json_schema.strict"),
+    (formed(name="n", schema={}, description=1), TYPE, "response_format.json_schema.description"),
+    ({"logit_bias": {"1": "x"}}, TYPE, "logit_bias.1"),
+    ({"logit_bias": {"1": 100, "2": 100.5}}, VALUE, "logit_bias.2"),
+    ({"logit_bias": {"1": -101}}, VALUE, "logit_bias.1"),
+    ({"modalities": [1]}, TYPE, "modalities[0]"),
+    ({"stop": [None]}, TYPE, "stop[0]"),
+    ({"audio": {"voice": 1}}, TYPE, "audio.voice"),
+    ({"audio": {"voice": "alloy", "format": 1}}, TYPE, "audio.format"),
+    ({"prediction": {}}, MISSING, "prediction.type"),
+    ({"prediction": {"type": "content"}}, MISSING, "prediction.content"),
+    ({"prediction": {"type": "content", "content": 1}}, TYPE, "prediction.content"),
+    ({"prediction": {"type": "content", "content": [{"type": "text"}]}}, MISSING, "prediction.content[0].text"),
+    ({"stream": True, "stream_options": {"include_obfuscation": "no"}}, TYPE, "stream_options.include_obfuscation"),
+    ({"web_search_options": {"search_context_size": 1}}, TYPE, "web_search_options.search_context_size"),
+    ({"web_search_options": {"user_location": "here"}}, TYPE, "web_search_options.user_location"),
+    ({"web_search_options": {"user_location": {"type": 1}}}, TYPE, "web_search_options.user_location.type"),
+    ({"web_search_options": {"user_location": {"type": "approximate", "approximate": {"city": 1}}}}, TYPE,
+     "web_search_options.user_location.approximate.city"),
+    ({"metadata": {"a": 1}}, TYPE, "metadata.a"),
+    ({"prompt_cache_retention": 24}, TYPE, "prompt_cache_retention"),
+    ({"top_logprobs": 1}, VALUE, "top_logprobs"),
+    ({"logprobs": False, "top_logprobs": 5}, VALUE, "top_logprobs"),
+    ({"seed": 18446744073709551615}, VALUE, "seed"),
+    ({"max_tokens": -1}, VALUE, "max_tokens"),
+]
+
+
+@pytest.mark.parametrize("fields,code,param", INSIDE, ids=lambda v: v if isinstance(v, str) else json.dumps(v)[:60])
+def test_what_stands_inside_known_fields(client, provider, fields, code, param):
+    test_what_is_wrong_is_named(client, provider, fields, code, param)
+
+
+@pytest.mark.parametrize("fields", [
+    says(tool_calls=[{}]), says(content=[], tool_calls=CALLS), says(audio={}),  # as a provider may have said it
+    {"stop": [str(i) for i in range(16)]}, {"stop": []}, {"tools": []}, {"tools": [{"type": "web_search"}]},
+    {"tool_choice": "any"}, {"tool_choice": {"type": "of tomorrow"}}, {"reasoning_effort": "of tomorrow"},
+    {"verbosity": "of tomorrow"}, {"service_tier": "of tomorrow"}, {"modalities": ["image"]},
+    {"audio": {"voice": {"id": "voice_1"}, "format": "of tomorrow"}}, {"prediction": {"type": "of tomorrow"}},
+    {"response_format": {"type": "of tomorrow", "json_schema": 1}}, {"web_search_options": {"user_location": {}}},
+    user({"type": "image_url", "image_url": {"url": PIXEL, "detail": "of tomorrow", "new": 1}}),
+    user({"type": "input_audio", "input_audio": {"data": "", "format": "ogg"}}),
+    user({"type": "input_audio", "input_audio": {"data": "https://example.org/a.mp3"}}),
+    user({"type": "file", "file": {}}), user({"type": "text", "text": "x", "image_url": 1}),
+    custom(format={"type": "text"}), custom(format={"type": "of tomorrow", "grammar": 1}),
+    {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "new"}]}}},
+], ids=lambda v: json.dumps(v)[:60])
+def test_what_a_provider_may_know_better_is_passed_on(client, provider, fields):
+    prompt = unique()
+    body = ask(prompt, **fields)
+    body["messages"] = [*fields.get("messages", []), {"role": "user", "content": prompt}]
+    assert received(client, provider, body) == spelled(body)

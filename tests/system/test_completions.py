@@ -229,8 +229,8 @@ def test_any_text(client, calls, text):
 
 
 @pytest.mark.parametrize("prompt", [
-    lambda: unique("ü 🛡 \0 \\ \""), lambda: [unique(), "b"], lambda: [1, 2, 3, hash(unique())],
-    lambda: [[1, hash(unique())], [2, 3]], lambda: ["", unique()]], ids=["string", "strings", "tokens", "token arrays",
+    lambda: unique("ü 🛡 \0 \\ \""), lambda: [unique(), "b"], lambda: [1, 2, 3, abs(hash(unique())) % 10 ** 9],
+    lambda: [[1, abs(hash(unique())) % 10 ** 9], [2, 3]], lambda: ["", unique()]], ids=["string", "strings", "tokens", "token arrays",
                                                                         "an empty one"])
 def test_every_kind_of_prompt(each, calls, prompt):
     value = prompt()
@@ -289,6 +289,12 @@ def test_two_keys_never_share(client):
     ({"prompt": [{}]}, "invalid_type", "prompt[0]"), ({"prompt": [1.5]}, "invalid_type", "prompt[0]"),
     ({"prompt": ["a", 1]}, "invalid_type", "prompt[1]"), ({"prompt": [1, "a"]}, "invalid_type", "prompt[1]"),
     ({"prompt": [[1], "a"]}, "invalid_type", "prompt[1]"), ({"model": None}, "missing_required_parameter", "model"),
+    ({"prompt": [-1]}, "invalid_value", "prompt[0]"), ({"prompt": [[1], []]}, "invalid_value", "prompt[1]"),
+    ({"prompt": [[1], [1, "a"]]}, "invalid_type", "prompt[1][1]"),
+    ({"prompt": [[1, -2]]}, "invalid_value", "prompt[0][1]"), ({"prompt": [None]}, "invalid_type", "prompt[0]"),
+    ({"best_of": 1, "n": 2}, "invalid_value", "best_of"), ({"best_of": 0}, "invalid_value", "best_of"),
+    ({"best_of": "2"}, "invalid_type", "best_of"), ({"logprobs": -1}, "invalid_value", "logprobs"),
+    ({"logit_bias": {"1": 101}}, "invalid_value", "logit_bias.1"), ({"seed": "1"}, "invalid_type", "seed"),
     ({"suffix": 1}, "invalid_type", "suffix"), ({"echo": "yes"}, "invalid_type", "echo"),
     ({"best_of": 21}, "invalid_value", "best_of"), ({"logprobs": True}, "invalid_type", "logprobs"),
     ({"logprobs": 6}, "invalid_value", "logprobs"), ({"max_tokens": -1}, "invalid_value", "max_tokens"),

@@ -295,6 +295,66 @@ def test_usage_adds_up(each):
     assert both.json["usage"] == {"prompt_tokens": expected, "total_tokens": expected}
 
 
+def details(used, **more):
+    return {"prompt_tokens": used, "total_tokens": used + 3, "prompt_tokens_details": {
+        "cached_tokens": 0, "text_tokens": used, "deeper": {"n": 7}}, "note": "n", "none": None, **more}
+
+
+def test_whatever_an_answer_says_is_remembered(each, embedder):
+    """Counts of a batch are shared among its inputs, to the last, and add up again."""
+    said = {"service_tier": "default", "of tomorrow": {"b": [1, None], "a": 1.5}, "nothing": None}
+    changed(embedder, lambda value: {**value, "usage": details(value["usage"]["prompt_tokens"]), **said})
+    batch = [unique(text) for text in ("one", "two words", "three words here", "a " * 40)]
+    miss, hit, turned = embed(each, batch), embed(each, batch), embed(each, batch[::-1])
+    assert (miss.cache, hit.cache) == ("MISS", "HIT")
+    assert hit.json == miss.json == turned.json | {"data": miss.json["data"]}
+    shares = [embed(each, text).json for text in batch]
+    assert all({name: share[name] for name in said} == said and share["usage"]["note"] == "n" for share in shares)
+    for path in ("prompt_tokens",), ("total_tokens",), ("prompt_tokens_details", "text_tokens"), \
+            ("prompt_tokens_details", "deeper", "n"):
+        def at(value):
+            for name in path:
+                value = value[name]
+            return value
+        assert sum(at(share["usage"]) for share in shares) == at(miss.json["usage"]), path
+
+
+def test_what_is_put_together_says_what_the_newest_answer_says(each, embedder):
+    old, new = texts(2)
+    changed(embedder, lambda value: {**value, "usage": {**value["usage"], "n": 1, "old": 5}, "tier": 1, "gone": True})
+    embed(each, old)
+    changed(embedder, lambda value: {**value, "usage": {**value["usage"], "n": 2, "note": "x"}, "tier": 2, "id": "abc"})
+    partial = embed(each, [old, new])
+    rest = {name: value for name, value in partial.json.items() if name not in ("object", "data", "model", "usage")}
+    assert rest == {"tier": 2, "id": "abc"}
+    used = tokens(old) + tokens(new)
+    assert partial.json["usage"] == {"prompt_tokens": used, "total_tokens": used, "n": 3, "old": 5, "note": "x"}
+    hit = embed(each, [new, old])
+    assert hit.cache == "HIT" and hit.json["usage"] == partial.json["usage"]
+    assert (hit.json["tier"], "gone" in hit.json) == (2, False)
+
+
+def test_id_and_created_belong_to_one_answer(client, embedder, stack):
+    changed(embedder, lambda value: {**value, "id": "embd-theirs", "created": 1700000000})
+    text = unique()
+    assert embed(client, text).json["id"] == "embd-theirs"
+    hits = [embed(client, text) for _ in range(2)]
+    ids = [hit.json["id"] for hit in hits]
+    assert len({*ids, "embd-theirs"}) == 3 and all(i.startswith("embd-") for i in ids)
+    assert all(hit.json["created"] > 1700000000 for hit in hits)
+    assert [stack.log_of(hit)["gen_ai.response.id"] for hit in hits] == ids
+
+
+@pytest.mark.parametrize("more", [{"long": "x" * 5000}, {"usage": {f"n{i}": i for i in range(1000)}}], ids=["rest", "usage"])
+def test_a_long_rest_is_not_remembered(client, embedder, more):
+    """Every entry would hold it. The vectors and the tokens are what matters."""
+    batch = texts(3)
+    changed(embedder, lambda value: {**value, **more, "usage": {**more.get("usage", {}), **value["usage"]}})
+    miss, hit = embed(client, batch), embed(client, batch)
+    assert hit.cache == "HIT" and set(hit.json) == {"object", "data", "model", "usage"}
+    assert hit.json["usage"] == {name: miss.json["usage"][name] for name in ("prompt_tokens", "total_tokens")}
+
+
 def test_cost_and_saving(each, embedder, stack):
     a, b = unique("some words"), unique("some more words")
     price = Decimal("1.00") / 1000000
@@ -397,7 +457,11 @@ def test_a_vector_too_large_for_memcached(client, embedder, stack):
     ({"input": [1, 2, 1.5]}, "invalid_type", "input[2]"),
     ({"input": ["x"] * 2000 + [{}]}, "invalid_type", "input[2000]"),
     ({"model": None}, "missing_required_parameter", "model"), ({"model": ["demo"]}, "invalid_type", "model"),
-    ({"dimensions": 0}, "invalid_value", "dimensions"), ({"dimensions": "3"}, "invalid_type", "dimensions"),
+    ({"input": [-1]}, "invalid_value", "input[0]"), ({"input": [1, 2, -3]}, "invalid_value", "input[2]"),
+    ({"input": [[1], [2, -3]]}, "invalid_value", "input[1][1]"), ({"input": [[1.5]]}, "invalid_type", "input[0][0]"),
+    ({"input": ["a", ["b"]]}, "invalid_type", "input[1][0]"), ({"input": [2 ** 60]}, "invalid_value", "input[0]"),
+    ({"encoding_format": "bytes"}, "invalid_value", "encoding_format"),
+    ({"dimensions": -1}, "invalid_value", "dimensions"), ({"dimensions": 0}, "invalid_value", "dimensions"), ({"dimensions": "3"}, "invalid_type", "dimensions"),
     ({"dimensions": 1.5}, "invalid_type", "dimensions"), ({"encoding_format": 1}, "invalid_type", "encoding_format"),
     ({"user": 1}, "invalid_type", "user")], ids=lambda v: json.dumps(v)[:40])
 def test_wrong_fields(client, embedder, stack, fields, code, param):
@@ -526,6 +590,43 @@ def test_any_usage(client, embedder, usage):
     assert hit.cache == "HIT" and 0 <= hit.json["usage"]["total_tokens"] < 2 ** 63
     partial = embed(client, [unique(), *batch])
     assert 0 <= partial.json["usage"]["total_tokens"] < 2 ** 63
+
+
+STRANGE = {  # JSON to the client's library, and not to us: a member of the item, as it is sent
+    "half a character": r'"extra":"\ud800"', "a name twice": '"extra":1,"extra":2', "no number": '"extra":NaN',
+    "a number that nothing holds": '"extra":[-1e999,123456789012345678901234567890]',
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_an_answer_that_is_hardly_json(client, embedder, stack, name):
+    """Passed on to the byte, or put together with what is known; never remembered, and nobody dies of it."""
+    known, fresh = texts(2), unique()
+
+    def answer(call):
+        call.answer(b'{"data":[{"index":0,%s,"embedding":%s}],"model":"fake-embedder","usage":{"prompt_tokens":3}}'
+                    % (STRANGE[name].encode(), json.dumps(vector(fresh)).encode()))
+    embed(client, known)
+    embedder.answer = answer
+    alone = post(client, fresh)
+    assert (alone.status, alone.cache) == (200, "BYPASS") and STRANGE[name].encode() in alone.body
+    together = post(client, [known[0], fresh, known[1], fresh])
+    assert (together.status, together.cache) == (200, "BYPASS")
+    assert [item["embedding"] for item in together.json["data"]] == list(map(vector, (known[0], fresh, known[1], fresh)))
+    assert together.json["usage"]["prompt_tokens"] == sum(map(tokens, known)) + 3
+    assert embedder.bought == [known, [fresh], [fresh]] and stack.pavise.deaths() == []
+    assert not stack.log_of(together).get("stored")
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999"])
+def test_a_vector_with_what_is_no_number(client, embedder, stack, number):
+    known, fresh = unique(), unique()
+    embed(client, known)
+    embedder.answer = lambda call: call.answer(b'{"data":[{"index":0,"embedding":[0.5,%s]}]}' % number)
+    assert post(client, fresh).body == b'{"data":[{"index":0,"embedding":[0.5,%s]}]}' % number
+    answer = post(client, [known, fresh])
+    assert (answer.status, answer.error["code"]) == (502, "provider_invalid_response")
+    assert stack.pavise.deaths() == []
 
 
 def test_nothing_of_an_error_is_stored(each, embedder, stack):

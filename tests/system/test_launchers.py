@@ -126,7 +126,7 @@ def test_a_killed_worker_is_replaced(launched):
         call.stream_head()
         call.event(chunk("a"))
         assert stream.next_data().content == "a"
-        os.kill(procs.owner_of(call.socket.getpeername()[1], launched.workers()), signal.SIGKILL)
+        os.kill(procs.owner_of(call.socket, launched.workers()), signal.SIGKILL)
         with contextlib.suppress(ConnectionError, AssertionError):  # Apache puts an error page behind what there is
             assert "[DONE]" not in stream.rest()
         procs.let_go(call)
@@ -175,7 +175,7 @@ def test_a_worker_told_to_stop_finishes_what_it_holds(launched):
         call.stream_head()
         call.event(chunk("a"))
         assert stream.next_data().content == "a"
-        pid = procs.owner_of(call.socket.getpeername()[1], launched.workers())
+        pid = procs.owner_of(call.socket, launched.workers())
         os.kill(pid, signal.SIGTERM)
         call.event(chunk("b"))
         assert stream.next_data().content == "b"

@@ -228,8 +228,9 @@ def test_what_a_choice_says_again_and_again_is_said_once(client, stack):
     assert hit.cache == "HIT" and hit.json["choices"][0]["content_filter_results"] == results
     assert hit.json["prompt_filter_results"] == [{"prompt_index": 0}]
     replayed = client.chat(prompt, stream=True)
-    assert [e["choices"][0].get("content_filter_results") for e in replayed.events[:3]] == [results] * 3
-    assert ["prompt_filter_results" in e for e in replayed.events[:-1]] == [True, False, False, False]
+    assert replayed.events[0]["choices"] == []
+    assert [e["choices"][0].get("content_filter_results") for e in replayed.events[1:4]] == [results] * 3
+    assert ["prompt_filter_results" in e for e in replayed.events[:-1]] == [True, False, False, False, False]
 
 
 def test_empty_ids_and_reasons_are_not_said(client, stack):
@@ -376,6 +377,16 @@ def test_strange_but_right(client, stack, streamed, name):
         assert answer.events[1]["choices"][0]["delta"]["content"] == "Fine." and answer.events[-1] == "[DONE]"
     else:
         assert answer.body == BODY
+
+
+def test_what_is_no_number_ends_nobody(client, stack, streamed):
+    """NaN is JSON to some: one body is passed on as it is, and as a stream it becomes null."""
+    body = json.dumps(completion("Fine.", score=float("nan"))).encode()
+    prompt = stack.provider.on(lambda call: call.answer(body))
+    answer = client.chat(prompt, stream=streamed)
+    assert (answer.status, answer.cache) == (200, "BYPASS")
+    assert b"NaN" not in answer.body if streamed else answer.body == body
+    assert stack.pavise.deaths() == []
 
 
 def test_a_slow_drip_within_the_limits(client, stack):

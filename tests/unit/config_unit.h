@@ -19,11 +19,12 @@
 
 #define HEX "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
-struct config_unit {
+/* The one that a test is about. */
+static struct config_unit {
 	char folder[FOLDER_PATH], file[FILE_PATH], keys[FILE_PATH], secret[FILE_PATH];
 	struct config_watch watch;
 	char message[CONFIG_MESSAGE];
-};
+} u;
 
 static inline void write_json_file(const char *path, const char *single_quoted, mode_t mode)
 {
@@ -34,66 +35,70 @@ static inline void write_json_file(const char *path, const char *single_quoted, 
 	buf_release(&text);
 }
 
-static inline void config_unit_begin(struct config_unit *u)
+static inline int config_unit_begin(void **state)
 {
-	*u = (struct config_unit){0};
-	make_folder(u->folder);
+	(void)state;
+	u = (struct config_unit){0};
+	make_folder(u.folder);
 	setenv("SSL_CERT_FILE", "/nonexistent", 1); /* the system's certificates, which each load would read */
-	snprintf(u->file, sizeof(u->file), "%s/pavise.json", u->folder);
-	snprintf(u->keys, sizeof(u->keys), "%s/keys.json", u->folder);
-	snprintf(u->secret, sizeof(u->secret), "%s/secret", u->folder);
-	write_json_file(u->keys, "{'k':{'sha256':'" HEX "'}}", 0644);
+	snprintf(u.file, sizeof(u.file), "%s/pavise.json", u.folder);
+	snprintf(u.keys, sizeof(u.keys), "%s/keys.json", u.folder);
+	snprintf(u.secret, sizeof(u.secret), "%s/secret", u.folder);
+	write_json_file(u.keys, "{'k':{'sha256':'" HEX "'}}", 0644);
+	return 0;
 }
 
-static inline void config_unit_end(struct config_unit *u)
+static inline int config_unit_end(void **state)
 {
-	arena_release(&u->watch.arena);
-	remove_folder(u->folder);
+	(void)state;
+	arena_release(&u.watch.arena);
+	remove_folder(u.folder);
+	return 0;
 }
 
-/* NULL with u->message filled. */
-static inline struct config *load_file(struct config_unit *u)
+/* NULL with u.message filled. */
+static inline struct config *load_file(void)
 {
-	u->message[0] = '\0';
-	return config_load(u->file, &u->watch, u->message);
+	u.message[0] = '\0';
+	return config_load(u.file, &u.watch, u.message);
 }
 
-static inline struct config *load_text(struct config_unit *u, const char *single_quoted)
+static inline struct config *load_text(const char *single_quoted)
 {
-	write_json_file(u->file, single_quoted, 0644);
-	return load_file(u);
+	write_json_file(u.file, single_quoted, 0644);
+	return load_file();
 }
 
 /* It loads; the caller frees it. */
-static inline struct config *must_load(struct config_unit *u, const char *single_quoted)
+static inline struct config *must_load(const char *single_quoted)
 {
-	struct config *c = load_text(u, single_quoted);
+	struct config *c = load_text(single_quoted);
 
 	if (!c)
-		fail_msg("%s\n%s", single_quoted, u->message);
+		fail_msg("%s\n%s", single_quoted, u.message);
 	return c;
 }
 
-static inline void check_loads(struct config_unit *u, const char *single_quoted)
+static inline void check_loads(const char *single_quoted)
 {
-	config_free(must_load(u, single_quoted));
+	config_free(must_load(single_quoted));
 }
 
 /* It does not load, and the message begins with `file` and ": path: ", and says each of `parts` (' stands for "). */
-static inline void check_message(struct config_unit *u, const char *file, const char *path, const char *const *parts)
+static inline void check_message(const char *file, const char *path, const char *const *parts)
 {
-	struct config *c = load_file(u);
+	struct config *c = load_file();
 	struct buf part = BUF_INIT(4096);
 
 	if (c)
 		fail_msg("it loads, but %s is wrong", path);
 	buf_printf(&part, "%s: %s%s", file, path, *path ? ": " : "");
-	if (strncmp(u->message, part.data, part.len) != 0)
-		fail_msg("%s\ndoes not begin with %s", u->message, part.data);
+	if (strncmp(u.message, part.data, part.len) != 0)
+		fail_msg("%s\ndoes not begin with %s", u.message, part.data);
 	for (; *parts; parts++) {
 		buf_reset(&part);
 		add_json_text(&part, *parts);
-		check_contains(u->message, part.data);
+		check_contains(u.message, part.data);
 	}
 	buf_release(&part);
 }
@@ -104,11 +109,10 @@ static inline void check_message(struct config_unit *u, const char *file, const 
 		__VA_ARGS__, NULL \
 	}
 
-static inline void check_refused(
-	struct config_unit *u, const char *single_quoted, const char *path, const char *const *parts)
+static inline void check_refused(const char *single_quoted, const char *path, const char *const *parts)
 {
-	write_json_file(u->file, single_quoted, 0644);
-	check_message(u, u->file, path, parts);
+	write_json_file(u.file, single_quoted, 0644);
+	check_message(u.file, path, parts);
 }
 
 #endif

@@ -55,96 +55,6 @@ static void test_print_string(void **state)
 	check_string("\xe2\x82\xac$\x0f\nA'B\"\\\\\"/", 14, "\"\xe2\x82\xac$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\"");
 }
 
-/* RFC 8785, appendix B, and the borders between ECMAScript's layouts. */
-static const struct {
-	uint64_t bits;
-	const char *printed;
-} doubles[] = {
-	{0x0000000000000000, "0"},
-	{0x8000000000000000, "0"},
-	{0x0000000000000001, "5e-324"},
-	{0x8000000000000001, "-5e-324"},
-	{0x7fefffffffffffff, "1.7976931348623157e+308"},
-	{0xffefffffffffffff, "-1.7976931348623157e+308"},
-	{0x4340000000000000, "9007199254740992"},
-	{0xc340000000000000, "-9007199254740992"},
-	{0x44b52d02c7e14af5, "9.999999999999997e+22"},
-	{0x44b52d02c7e14af6, "1e+23"},
-	{0x44b52d02c7e14af7, "1.0000000000000001e+23"},
-	{0x444b1ae4d6e2ef50, "1e+21"},
-	{0x3eb0c6f7a0b5ed8c, "9.999999999999997e-7"},
-	{0x3eb0c6f7a0b5ed8d, "0.000001"},
-	{0x41b3de4355555553, "333333333.3333332"},
-	{0x41b3de4355555554, "333333333.33333325"},
-	{0x41b3de4355555555, "333333333.3333333"},
-	{0x41b3de4355555556, "333333333.3333334"},
-	{0x41b3de4355555557, "333333333.33333343"},
-	{0xbecbf647612f3696, "-0.0000033333333333333333"},
-	{0x43143ff3c1cb0959, "1424953923781206.2"},
-	/* in the appendix these three are 295147905179352830000, 999999999999999700000 and 999999999999999900000 */
-	{0x4430000000000000, "2.9514790517935283e+20"},
-	{0x444b1ae4d6e2ef4e, "9.999999999999997e+20"},
-	{0x444b1ae4d6e2ef4f, "9.999999999999999e+20"},
-	/* the last that 64 bits hold, and the first that they do not */
-	{0x43efffffffffffff, "18446744073709550000"},
-	{0x43f0000000000000, "1.8446744073709552e+19"},
-	{0xc3dfffffffffffff, "-9223372036854775000"},
-	{0xc3e0000000000000, "-9.223372036854776e+18"},
-	/* 2^-44: the nearest of sixteen digits does not read back, the next one does */
-	{0x3d30000000000000, "5.684341886080802e-14"},
-	{0x000fffffffffffff, "2.225073858507201e-308"},
-	{0x0010000000000000, "2.2250738585072014e-308"},
-	{0x0000000000000002, "1e-323"},
-	{0x3fb999999999999a, "0.1"},
-	{0x3ff0000000000000, "1"},
-	{0xc059000000000000, "-100"},
-	{0x3ff8000000000000, "1.5"},
-};
-
-static double from_bits(uint64_t bits)
-{
-	double d;
-
-	memcpy(&d, &bits, sizeof(d));
-	return d;
-}
-
-static void test_print_double(void **state)
-{
-	struct buf out = BUF_INIT(64);
-	size_t i;
-
-	(void)state;
-	for (i = 0; i < COUNT(doubles); i++) {
-		buf_reset(&out);
-		json_print_double(&out, from_bits(doubles[i].bits));
-		assert_string_equal(out.data, doubles[i].printed);
-	}
-	buf_release(&out);
-}
-
-/* Every power of two and its neighbours: what is printed reads back as the same double. */
-static void test_doubles_read_back(void **state)
-{
-	struct buf out = BUF_INIT(64);
-	struct err e;
-	int power, step;
-	double d;
-
-	(void)state;
-	for (power = -1074; power < 1024; power++) {
-		for (step = -1; step <= 1; step++) {
-			d = ldexp(1, power);
-			d = step ? nextafter(d, step * INFINITY) : d;
-			buf_reset(&out);
-			json_print_double(&out, d);
-			assert_true(strtod(out.data, NULL) == d);
-			assert_int_equal(json_scan(out.data, out.len, &e), 0);
-		}
-	}
-	buf_release(&out);
-}
-
 static void check_reprint(const char *text, const char *expected)
 {
 	struct json_object *value = parse(text);
@@ -290,6 +200,7 @@ static void random_string(struct buf *out, bool with_nul)
 
 static double random_double(void)
 {
+	uint64_t bits;
 	double d;
 
 	switch (random_below(4)) {
@@ -297,9 +208,10 @@ static double random_double(void)
 	case 1: return (double)random_below(100000) / 1000;
 	case 2: return ldexp((double)random_next(), (int)random_below(40) - 20);
 	default:
-		do
-			d = from_bits(random_next());
-		while (!isfinite(d));
+		do {
+			bits = random_next();
+			memcpy(&d, &bits, sizeof(d));
+		} while (!isfinite(d));
 		return d;
 	}
 }
@@ -416,8 +328,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_print_string),
-		cmocka_unit_test(test_print_double),
-		cmocka_unit_test(test_doubles_read_back),
 		cmocka_unit_test(test_reprint),
 		cmocka_unit_test(test_overflow_is_sticky),
 		cmocka_unit_test(test_getters),

@@ -1,5 +1,5 @@
 /* What processes share must be right while they all write, and when some of them are no more. */
-#include "../unit.h"
+#include "../folder_unit.h"
 
 #include "base/clock.h"
 #include "edge/stats.h"
@@ -8,8 +8,6 @@
 #include <sys/wait.h>
 
 enum { WRITERS = 24, ROUNDS = 5000, SHARED_COUNTERS = 7 };
-
-static char folder[FOLDER_PATH];
 
 static struct stats *create(void)
 {
@@ -272,20 +270,6 @@ static void test_without_a_folder(void **state)
 	}
 }
 
-static int set_up(void **state)
-{
-	(void)state;
-	make_folder(folder);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	remove_folder(folder);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -301,5 +285,5 @@ int main(void)
 		cmocka_unit_test(test_without_a_folder),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, folder_begin, folder_end);
 }

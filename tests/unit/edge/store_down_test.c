@@ -1,10 +1,10 @@
 /* A memcached that is stopped, killed, absent or mad costs a request one timeout, and nobody else anything. */
+#include "../folder_unit.h"
 #include "../memcached_unit.h"
 
 /* STORE_TIMEOUTS: so many in a row are an outage, one is a busy machine. */
 enum { TIMEOUT_MS = 200, AT_ONCE_MS = 150, STORE_TIMEOUTS = 3, RING = 3, KEYS = 60 };
 
-static char folder[FOLDER_PATH];
 static struct memcached server;
 static struct stats *shared;
 
@@ -382,25 +382,11 @@ static void test_ring(void **state)
 	}
 }
 
-static int set_up(void **state)
-{
-	(void)state;
-	make_folder(folder);
-	snprintf(server.path, sizeof(server.path), "%s/1.sock", folder);
-	return 0;
-}
-
 static int before_each(void **state)
 {
 	(void)state;
+	snprintf(server.path, sizeof(server.path), "%s/1.sock", folder);
 	shared = new_stats();
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	remove_folder(folder);
 	return 0;
 }
 
@@ -417,5 +403,5 @@ int main(void)
 		cmocka_unit_test_setup(test_ring, before_each),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, folder_begin, folder_end);
 }

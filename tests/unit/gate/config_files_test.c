@@ -2,8 +2,6 @@
  */
 #include "../config_unit.h"
 
-static struct config_unit u;
-
 /* ---- the environment ---- */
 
 static const char *base_url_of(struct config *c)
@@ -17,7 +15,7 @@ static void check_expands(const char *written, const char *expected)
 	struct config *c;
 
 	snprintf(text, sizeof(text), PROVIDER("'base_url':'%s'"), written);
-	c = must_load(&u, text);
+	c = must_load(text);
 	assert_string_equal(base_url_of(c), expected);
 	config_free(c);
 }
@@ -40,14 +38,13 @@ static void test_environment(void **state)
 	check_expands("http://h/$UNIT_HOST/{}/$", "http://h/$UNIT_HOST/{}/$");
 	for (i = 0; i < COUNT(malformed); i++) {
 		snprintf(text, sizeof(text), PROVIDER("'base_url':'http://%s/v1'"), malformed[i]);
-		check_refused(
-			&u, text, "providers.p.base_url", PARTS("found 'http://$", "${NAME} or ${NAME:-default}"));
+		check_refused(text, "providers.p.base_url", PARTS("found 'http://$", "${NAME} or ${NAME:-default}"));
 	}
-	check_refused(&u, PROVIDER("'base_url':'http://${UNIT_NONE}/v1'"), "providers.p.base_url",
+	check_refused(PROVIDER("'base_url':'http://${UNIT_NONE}/v1'"), "providers.p.base_url",
 		PARTS("found 'http://${UNIT_NONE}/v1'", "environment variable UNIT_NONE is not set", "a string"));
 	/* what a variable holds is a value, not another one's name */
 	setenv("UNIT_HOST", "${UNIT_NONE}", 1);
-	check_refused(&u, WITH("'memcached':{'servers':['${UNIT_NONE}']}"), "memcached.servers[0]",
+	check_refused(WITH("'memcached':{'servers':['${UNIT_NONE}']}"), "memcached.servers[0]",
 		PARTS("UNIT_NONE is not set"));
 	check_expands("http://h/${UNIT_HOST}", "http://h/${UNIT_NONE}");
 }
@@ -61,10 +58,9 @@ static void test_environment_in_figures(void **state)
 	setenv("UNIT_N", "7", 1);
 	setenv("UNIT_D", "2m", 1);
 	setenv("UNIT_WORD", "stderr", 1);
-	c = must_load(
-		&u, WITH("'server':{'workers':{'min':'${UNIT_N}','max':'${UNIT_NONE:-9}'},'max_body':'${UNIT_N}MiB',"
-			 "'shutdown_grace':'${UNIT_D}'},'log':{'to':'${UNIT_WORD}'},"
-			 "'memcached':{'servers':['a${UNIT_N}','b']}"));
+	c = must_load(WITH("'server':{'workers':{'min':'${UNIT_N}','max':'${UNIT_NONE:-9}'},'max_body':'${UNIT_N}MiB',"
+			   "'shutdown_grace':'${UNIT_D}'},'log':{'to':'${UNIT_WORD}'},"
+			   "'memcached':{'servers':['a${UNIT_N}','b']}"));
 	assert_int_equal(c->server.workers.min, 7);
 	assert_int_equal(c->server.workers.max, 9);
 	assert_int_equal(c->server.max_body, 7 << 20);
@@ -73,7 +69,7 @@ static void test_environment_in_figures(void **state)
 	assert_string_equal(c->memcached.servers[0], "a7");
 	config_free(c);
 	setenv("UNIT_N", "seven", 1);
-	check_refused(&u, WITH("'server':{'workers':{'min':'${UNIT_N}'}}"), "server.workers.min",
+	check_refused(WITH("'server':{'workers':{'min':'${UNIT_N}'}}"), "server.workers.min",
 		PARTS("found '${UNIT_N}'", "an integer"));
 }
 
@@ -93,30 +89,30 @@ static void test_secret_file(void **state)
 
 	(void)state;
 	write_file(u.secret, "sk-123\nsecond line\n", 0600);
-	c = must_load(&u, SECRET("{'file':'secret'}"));
+	c = must_load(SECRET("{'file':'secret'}"));
 	assert_string_equal(provider_of(c)->api_key.value, "sk-123");
 	assert_null(provider_of(c)->off);
 	config_free(c);
 	write_file(u.secret, "sk-123", 0640);
 	buf_printf(&text, SECRET("{'file':'%s'}"), u.secret);
-	c = must_load(&u, text.data);
+	c = must_load(text.data);
 	assert_string_equal(provider_of(c)->api_key.value, "sk-123");
 	config_free(c);
 	buf_release(&text);
 	write_file(u.secret, "sk-123\r\n", 0600);
-	c = must_load(&u, SECRET("{'file':'secret'}"));
+	c = must_load(SECRET("{'file':'secret'}"));
 	assert_string_equal(provider_of(c)->api_key.value, "sk-123");
 	config_free(c);
 
 	write_file(u.secret, "sk-123", 0644);
-	check_refused(&u, SECRET("{'file':'secret'}"), "providers.p.api_key", PARTS(u.secret, "644", "expected 600"));
+	check_refused(SECRET("{'file':'secret'}"), "providers.p.api_key", PARTS(u.secret, "644", "expected 600"));
 	assert_false(contains(u.message, "sk-123"));
 	write_file(u.secret, "", 0600);
-	check_refused(&u, SECRET("{'file':'secret'}"), "providers.p.api_key", PARTS(u.secret, "empty"));
+	check_refused(SECRET("{'file':'secret'}"), "providers.p.api_key", PARTS(u.secret, "empty"));
 	write_file(u.secret, "\nsk-123", 0600);
-	check_refused(&u, SECRET("{'file':'secret'}"), "providers.p.api_key", PARTS(u.secret, "empty"));
+	check_refused(SECRET("{'file':'secret'}"), "providers.p.api_key", PARTS(u.secret, "empty"));
 	unlink(u.secret);
-	check_refused(&u, SECRET("{'file':'secret'}"), "providers.p.api_key", PARTS(u.secret, "No such file"));
+	check_refused(SECRET("{'file':'secret'}"), "providers.p.api_key", PARTS(u.secret, "No such file"));
 }
 
 static void test_secret_variable(void **state)
@@ -125,19 +121,19 @@ static void test_secret_variable(void **state)
 
 	(void)state;
 	setenv("UNIT_KEY", "sk-456", 1);
-	c = must_load(&u, SECRET("'${UNIT_KEY}'"));
+	c = must_load(SECRET("'${UNIT_KEY}'"));
 	assert_string_equal(provider_of(c)->api_key.value, "sk-456");
 	assert_null(provider_of(c)->off);
 	config_free(c);
 	unsetenv("UNIT_KEY");
-	c = must_load(&u, SECRET("'${UNIT_KEY}'")); /* one file serves everybody: the provider is off, no more */
+	c = must_load(SECRET("'${UNIT_KEY}'")); /* one file serves everybody: the provider is off, no more */
 	assert_null(provider_of(c)->api_key.value);
 	assert_string_equal(provider_of(c)->api_key.unset, "UNIT_KEY");
 	check_contains(provider_of(c)->off, "UNIT_KEY is not set");
 	config_free(c);
 	setenv("UNIT_KEY", "a\r\nb: c", 1);
-	check_refused(&u, SECRET("'${UNIT_KEY}'"), "providers.p.api_key", PARTS("line break"));
-	check_refused(&u, SECRET("'sk-789${UNIT_KEY'"), "providers.p.api_key", PARTS("${NAME}"));
+	check_refused(SECRET("'${UNIT_KEY}'"), "providers.p.api_key", PARTS("line break"));
+	check_refused(SECRET("'sk-789${UNIT_KEY'"), "providers.p.api_key", PARTS("${NAME}"));
 	assert_false(contains(u.message, "sk-789"));
 }
 
@@ -146,17 +142,17 @@ static void test_literal_secret(void **state)
 	struct config *c;
 
 	(void)state;
-	check_refused(&u, SECRET("'sk-789'"), "providers.p.api_key", PARTS("644", "chmod 600"));
+	check_refused(SECRET("'sk-789'"), "providers.p.api_key", PARTS("644", "chmod 600"));
 	assert_false(contains(u.message, "sk-789"));
 	unsetenv("UNIT_KEY");
-	check_refused(&u, SECRET("'${UNIT_KEY:-sk-789}'"), "providers.p.api_key", PARTS("chmod 600"));
+	check_refused(SECRET("'${UNIT_KEY:-sk-789}'"), "providers.p.api_key", PARTS("chmod 600"));
 	write_json_file(u.file, SECRET("'sk-789'"), 0600);
-	c = load_file(&u);
+	c = load_file();
 	assert_non_null(c);
 	assert_string_equal(provider_of(c)->api_key.value, "sk-789");
 	config_free(c);
 	chmod(u.file, 0640);
-	c = load_file(&u);
+	c = load_file();
 	assert_non_null(c);
 	config_free(c);
 }
@@ -167,7 +163,7 @@ static void check_keys_refused(const char *keys, const char *path, const char *c
 {
 	write_json_file(u.keys, keys, 0644);
 	write_json_file(u.file, ALONE, 0644);
-	check_message(&u, u.keys, path, parts);
+	check_message(u.keys, path, parts);
 }
 
 static void test_keys(void **state)
@@ -182,7 +178,7 @@ static void test_keys(void **state)
 		"'team':'red','models':['gpt-4o-*','demo'],'expires':'2027-01-01T00:00:00Z'},"
 		"'root':{'sha256':'" HEX "','admin':true,'disabled':true}}",
 		0644);
-	c = must_load(&u, ALONE);
+	c = must_load(ALONE);
 	assert_int_equal(c->keys.count, 2);
 	k = c->keys.items;
 	assert_string_equal(k[0].name, "alice");
@@ -201,7 +197,7 @@ static void test_keys(void **state)
 	assert_true(k[1].admin && k[1].disabled);
 	config_free(c);
 	write_json_file(u.keys, "{}", 0644);
-	check_loads(&u, ALONE);
+	check_loads(ALONE);
 }
 
 static void test_bad_keys(void **state)
@@ -228,7 +224,7 @@ static void test_bad_keys(void **state)
 	check_keys_refused("{'a':{}", "", PARTS("line 1"));
 	check_keys_refused("{'a':{'sha256':'" HEX "'},'a':{'sha256':'" HEX "'}}", "a", PARTS("twice"));
 	unlink(u.keys);
-	check_message(&u, u.keys, "", PARTS("cannot be read", "No such file"));
+	check_message(u.keys, "", PARTS("cannot be read", "No such file"));
 }
 
 /* ---- reading again ---- */
@@ -256,26 +252,26 @@ static void test_changed(void **state)
 
 	(void)state;
 	write_file(u.secret, "sk-1", 0600);
-	check_loads(&u, SECRET("{'file':'secret'}"));
+	check_loads(SECRET("{'file':'secret'}"));
 	assert_int_equal(changes(&u.watch), 0);
 
 	write_file(u.secret, "sk-22", 0600); /* every file on the way is watched */
 	assert_true(settles(&u.watch));
-	c = load_file(&u);
+	c = load_file();
 	assert_string_equal(provider_of(c)->api_key.value, "sk-22");
 	config_free(c);
 	assert_int_equal(changes(&u.watch), 0);
 
 	write_json_file(u.keys, "{}", 0644);
 	assert_true(settles(&u.watch));
-	config_free(load_file(&u));
+	config_free(load_file());
 	assert_int_equal(changes(&u.watch), 0);
 
 	snprintf(fresh, sizeof(fresh), "%s.new", u.file); /* as editors do it */
 	write_json_file(fresh, SECRET("{'file':'secret'}"), 0644);
 	assert_int_equal(rename(fresh, u.file), 0);
 	assert_true(settles(&u.watch));
-	config_free(load_file(&u));
+	config_free(load_file());
 	assert_int_equal(changes(&u.watch), 0);
 }
 
@@ -285,7 +281,7 @@ static void test_changed_while_it_is_written(void **state)
 	int i;
 
 	(void)state;
-	check_loads(&u, ALONE);
+	check_loads(ALONE);
 	for (i = 0; i < 5; i++) {
 		snprintf(text, sizeof(text), "{%.*s", i, "     ");
 		write_file(u.file, text, 0644);
@@ -298,18 +294,18 @@ static void test_changed_while_it_is_written(void **state)
 static void test_bad_file_is_tried_once(void **state)
 {
 	(void)state;
-	check_loads(&u, ALONE);
+	check_loads(ALONE);
 	write_file(u.file, "{", 0644);
 	assert_true(settles(&u.watch));
-	assert_null(load_file(&u));
+	assert_null(load_file());
 	assert_int_equal(changes(&u.watch), 0);
 	unlink(u.file);
 	assert_true(settles(&u.watch));
-	assert_null(load_file(&u));
+	assert_null(load_file());
 	assert_int_equal(changes(&u.watch), 0);
 	write_json_file(u.file, ALONE, 0644);
 	assert_true(settles(&u.watch));
-	config_free(load_file(&u));
+	config_free(load_file());
 	assert_int_equal(changes(&u.watch), 0);
 }
 
@@ -318,15 +314,15 @@ static void test_missing_file_appears(void **state)
 {
 	(void)state;
 	unlink(u.secret);
-	assert_null(load_text(&u, SECRET("{'file':'secret'}")));
+	assert_null(load_text(SECRET("{'file':'secret'}")));
 	assert_int_equal(changes(&u.watch), 0);
 	write_file(u.secret, "sk-1", 0600);
 	assert_true(settles(&u.watch));
 	chmod(u.secret, 0644);
-	assert_null(load_file(&u));
+	assert_null(load_file());
 	chmod(u.secret, 0600); /* its mode was all that was wrong */
 	assert_true(settles(&u.watch));
-	config_free(load_file(&u));
+	config_free(load_file());
 }
 
 /* ---- what is shipped ---- */
@@ -364,35 +360,21 @@ static void test_shipped(void **state)
 	check_shipped("conf/openai.json", "gpt-4o");
 }
 
-static int set_up(void **state)
-{
-	(void)state;
-	config_unit_begin(&u);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	config_unit_end(&u);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_environment, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_environment_in_figures, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_secret_file, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_secret_variable, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_literal_secret, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_keys, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_bad_keys, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_changed, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_changed_while_it_is_written, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_bad_file_is_tried_once, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_missing_file_appears, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_shipped, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_environment, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_environment_in_figures, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_secret_file, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_secret_variable, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_literal_secret, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_keys, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_bad_keys, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_changed, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_changed_while_it_is_written, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_bad_file_is_tried_once, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_missing_file_appears, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_shipped, config_unit_begin, config_unit_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

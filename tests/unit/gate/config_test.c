@@ -1,11 +1,9 @@
 /* What may stand in the file: everything else is refused, with its path, what was found, and what was expected. */
 #include "../config_unit.h"
 
-static struct config_unit u;
-
 static void test_defaults(void **state)
 {
-	struct config *c = must_load(&u, ALONE);
+	struct config *c = must_load(ALONE);
 	const struct provider *p = c->providers.items;
 	const struct model *m = c->models.items;
 
@@ -41,7 +39,7 @@ static void test_defaults(void **state)
 
 static void test_values(void **state)
 {
-	struct config *c = must_load(&u,
+	struct config *c = must_load(
 		"// comments\n{'server':{'workers':{'min':1,'max':2,'spare':1,'reserve':0},'max_body':'1MiB','base_path':'/llm'},"
 		"'memcached':{'servers':'h:1','counters':['h:2','/s'],'timeout':'1s','prefix':'x'},/* here\ntoo */"
 		"'providers':{'p':{'base_url':'https://h/v1/','timeout':{'connect':'1ms','total':'1d'},'stream_options':false}},"
@@ -89,15 +87,15 @@ static void test_unknown_settings(void **state)
 	static const char none[] = "there is no such setting";
 
 	(void)state;
-	check_refused(&u, WITH("'servr':{}"), "servr", PARTS(none, "server, memcached, providers"));
-	check_refused(&u, WITH("'server':{'worker':{}}"), "server.worker", PARTS(none, "workers, max_body"));
-	check_refused(&u, WITH("'server':{'workers':{'mn':1}}"), "server.workers.mn", PARTS(none, "min, max, spare"));
-	check_refused(&u, PROVIDER("'base_url':'http://h','url':1"), "providers.p.url", PARTS(none, "base_url"));
-	check_refused(&u, PROVIDER("'base_url':'http://h','timeout':{'read':'1s'}"), "providers.p.timeout.read",
+	check_refused(WITH("'servr':{}"), "servr", PARTS(none, "server, memcached, providers"));
+	check_refused(WITH("'server':{'worker':{}}"), "server.worker", PARTS(none, "workers, max_body"));
+	check_refused(WITH("'server':{'workers':{'mn':1}}"), "server.workers.mn", PARTS(none, "min, max, spare"));
+	check_refused(PROVIDER("'base_url':'http://h','url':1"), "providers.p.url", PARTS(none, "base_url"));
+	check_refused(PROVIDER("'base_url':'http://h','timeout':{'read':'1s'}"), "providers.p.timeout.read",
 		PARTS(none, "first_byte"));
-	check_refused(&u, MODEL("'provider':'p','price':{'in':'1'}"), "models.m.price.in", PARTS(none, "input"));
-	check_refused(&u, LIMIT("'nam':'b'"), "limits[1].nam", PARTS(none, "name, count, per"));
-	check_refused(&u, WITH("'':1"), "", PARTS(none));
+	check_refused(MODEL("'provider':'p','price':{'in':'1'}"), "models.m.price.in", PARTS(none, "input"));
+	check_refused(LIMIT("'nam':'b'"), "limits[1].nam", PARTS(none, "name, count, per"));
+	check_refused(WITH("'':1"), "", PARTS(none));
 }
 
 /* path, value as it stands there, what the message must say. */
@@ -196,7 +194,7 @@ static void check_wrong(const struct wrong *list, size_t count)
 	size_t i;
 
 	for (i = 0; i < count; i++)
-		check_refused(&u, list[i].text, list[i].path, PARTS(list[i].found, list[i].expected));
+		check_refused(list[i].text, list[i].path, PARTS(list[i].found, list[i].expected));
 }
 
 static void test_wrong_types(void **state)
@@ -225,16 +223,15 @@ static void test_spellings(void **state)
 	(void)state;
 	for (i = 0; i < COUNT(durations); i++) {
 		snprintf(text, sizeof(text), WITH("'server':{'shutdown_grace':'%s'}"), durations[i]);
-		check_refused(
-			&u, text, "server.shutdown_grace", PARTS("found '", "expected a duration such as '50ms'"));
+		check_refused(text, "server.shutdown_grace", PARTS("found '", "expected a duration such as '50ms'"));
 	}
 	for (i = 0; i < COUNT(sizes); i++) {
 		snprintf(text, sizeof(text), WITH("'server':{'max_body':'%s'}"), sizes[i]);
-		check_refused(&u, text, "server.max_body", PARTS("found '", "expected a size in bytes"));
+		check_refused(text, "server.max_body", PARTS("found '", "expected a size in bytes"));
 	}
 	for (i = 0; i < COUNT(prices); i++) {
 		snprintf(text, sizeof(text), MODEL("'provider':'p','price':{'input':'%s','output':'1'}"), prices[i]);
-		check_refused(&u, text, "models.m.price.input", PARTS("found '", "dollars per million tokens"));
+		check_refused(text, "models.m.price.input", PARTS("found '", "dollars per million tokens"));
 	}
 }
 
@@ -257,7 +254,7 @@ static void test_prices(void **state)
 	for (i = 0; i < COUNT(prices); i++) {
 		snprintf(text, sizeof(text), MODEL("'provider':'p','price':{'input':%s,'output':%s}"), prices[i].text,
 			prices[i].text);
-		c = must_load(&u, text);
+		c = must_load(text);
 		m = c->models.items;
 		assert_int_equal(m->price.input, prices[i].pusd);
 		assert_int_equal(m->price.output, prices[i].pusd);
@@ -282,14 +279,14 @@ static void test_duration(void **state)
 static void test_broken_files(void **state)
 {
 	(void)state;
-	check_refused(&u, "{'a':1", "", PARTS("line 1"));
-	check_refused(&u, "{\n'log':{\n'to':x}}", "log.to", PARTS("line 3, column 6"));
-	check_refused(&u, WITH("'log':{},'log':{}"), "log", PARTS("twice"));
-	check_refused(&u, "// nothing\n", "", PARTS("line 2"));
-	check_refused(&u, "", "", PARTS("line 1"));
-	check_refused(&u, WITH("'log':{'level':'a\\u0000b'}"), "log.level", PARTS("NUL"));
+	check_refused("{'a':1", "", PARTS("line 1"));
+	check_refused("{\n'log':{\n'to':x}}", "log.to", PARTS("line 3, column 6"));
+	check_refused(WITH("'log':{},'log':{}"), "log", PARTS("twice"));
+	check_refused("// nothing\n", "", PARTS("line 2"));
+	check_refused("", "", PARTS("line 1"));
+	check_refused(WITH("'log':{'level':'a\\u0000b'}"), "log.level", PARTS("NUL"));
 	unlink(u.file);
-	check_message(&u, u.file, "", PARTS("cannot be read", "No such file"));
+	check_message(u.file, "", PARTS("cannot be read", "No such file"));
 }
 
 /* A value as long as a file does not push the path out of the message. */
@@ -303,26 +300,12 @@ static void test_long_values(void **state)
 	for (i = 0; i < 5000; i++)
 		buf_adds(&text, "\xc3\xa9");
 	buf_adds(&text, "'}}");
-	check_refused(&u, text.data, "log.level", PARTS("found '\xc3\xa9\xc3\xa9", "expected one of 'debug'"));
+	check_refused(text.data, "log.level", PARTS("found '\xc3\xa9\xc3\xa9", "expected one of 'debug'"));
 	/* cut between characters: whoever logs it has UTF-8 */
 	for (i = 0; u.message[i]; i++)
 		if ((unsigned char)u.message[i] == 0xc3)
 			assert_int_equal((unsigned char)u.message[i + 1], 0xa9);
 	buf_release(&text);
-}
-
-static int set_up(void **state)
-{
-	(void)state;
-	config_unit_begin(&u);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	config_unit_end(&u);
-	return 0;
 }
 
 int main(void)
@@ -340,5 +323,5 @@ int main(void)
 		cmocka_unit_test(test_long_values),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, config_unit_begin, config_unit_end);
 }

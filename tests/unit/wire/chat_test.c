@@ -59,7 +59,7 @@ static const struct {
 	{"seed", {"0", "-1", "9223372036854775807", "-9223372036854775808"}, {"'1'", "1.5", "true"}, {NULL}},
 	{"stop", {"'a'", "['a','b']", "[]"}, {"1", "true", "{}"}, {NULL}},
 	{"logprobs", {"true", "false"}, {"1", "'true'", "5"}, {NULL}},
-	{"top_logprobs", {"0", "20"}, {"'1'", "true", "1.5"}, {"-1", "21"}},
+	{"top_logprobs", {"0", "0.0"}, {"'1'", "true", "1.5"}, {"-1", "21"}},
 	{"logit_bias", {"{}", "{'50256':-100}"}, {"[]", "'x'", "1"}, {NULL}},
 	{"tools", {"[]", "[{'type':'function','function':{'name':'f'}}]", "[{'type':'new'}]"}, {"{}", "'x'", "1"},
 		{NULL}},
@@ -184,7 +184,10 @@ static void test_messages(void **state)
 static void test_parts(void **state)
 {
 	(void)state;
-	check_accepted(MESSAGE("'role':'user','content':[]"));
+	check_refused(MESSAGE("'role':'user','content':[]"), ERR_INVALID_VALUE, "messages[1].content");
+	check_refused(
+		MESSAGE("'role':'tool','tool_call_id':'c','content':[]"), ERR_INVALID_VALUE, "messages[1].content");
+	check_accepted(MESSAGE("'role':'assistant','content':[],'tool_calls':[{'id':'c'}]"));
 	check_accepted(PART("'type':'text','text':''"));
 	check_accepted(PART("'type':'image_url','image_url':{'url':'https://x/y.png','detail':'low'}"));
 	check_accepted(PART("'type':'input_audio','input_audio':{'data':'AAAA','format':'wav'}"));
@@ -213,7 +216,7 @@ static void test_parts(void **state)
 static void test_inside_fields(void **state)
 {
 	(void)state;
-	check_refused(CHAT("'tools':[{},'x']"), ERR_INVALID_TYPE, "tools[1]");
+	check_refused(CHAT("'tools':[{'type':'new'},'x']"), ERR_INVALID_TYPE, "tools[1]");
 	check_refused(CHAT("'tools':[null]"), ERR_INVALID_TYPE, "tools[0]");
 	check_refused(CHAT("'stop':['a',7]"), ERR_INVALID_TYPE, "stop[1]");
 	check_refused(CHAT("'response_format':{}"), ERR_MISSING_PARAMETER, "response_format.type");
@@ -222,6 +225,10 @@ static void test_inside_fields(void **state)
 		CHAT("'response_format':{'type':'json_schema'}"), ERR_MISSING_PARAMETER, "response_format.json_schema");
 	check_refused(CHAT("'response_format':{'type':'json_schema','json_schema':'x'}"), ERR_INVALID_TYPE,
 		"response_format.json_schema");
+	check_accepted(CHAT("'logprobs':true,'top_logprobs':20"));
+	check_accepted(CHAT("'logprobs':false,'top_logprobs':0"));
+	check_refused(CHAT("'top_logprobs':1"), ERR_INVALID_VALUE, "top_logprobs");
+	check_refused(CHAT("'logprobs':false,'top_logprobs':2e0"), ERR_INVALID_VALUE, "top_logprobs");
 	check_refused(CHAT("'stream':true,'stream_options':7"), ERR_INVALID_TYPE, "stream_options");
 	check_refused(CHAT("'stream':true,'stream_options':{'include_usage':'yes'}"), ERR_INVALID_TYPE,
 		"stream_options.include_usage");
@@ -277,6 +284,10 @@ static void test_facts(void **state)
 	assert_false(chat.stream);
 	assert_false(chat.side_effect);
 	assert_null(chat.user);
+	assert_int_equal(chat.choices, 1);
+	json_release(value);
+	assert_int_equal(read_body(CHAT("'n':20e-1"), &chat, &value, &err), 0);
+	assert_int_equal(chat.choices, 2);
 	json_release(value);
 }
 

@@ -206,6 +206,35 @@ static void test_answers(void **state)
 	assert_null(embeddings_of(NULL, 0, 1));
 }
 
+/* What json_parse_leniently() lets in: a vector with what is no number is none. */
+static void test_odd_answers(void **state)
+{
+	static const struct {
+		const char *answer, *embedding;
+	} odd[] = {
+		{"{\"data\":[{\"index\":0,\"embedding\":[0.5],\"x\":\"\\ud800\"}]}", "[0.5]"},
+		{"{\"data\":[{\"index\":7,\"index\":0,\"embedding\":[0.5]}]}", "[0.5]"},
+		{"{\"data\":[{\"index\":0,\"embedding\":[0.5],\"x\":NaN}]}", "[0.5]"},
+		{"{\"data\":[{\"index\":0,\"embedding\":[0.5,NaN]}]}", NULL},
+		{"{\"data\":[{\"index\":0,\"embedding\":[-Infinity]}]}", NULL},
+		{"{\"data\":[{\"index\":0,\"embedding\":[1,1e999]}]}", NULL},
+	};
+	struct json_object *answer, *item;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(odd); i++) {
+		answer = json_parse_leniently(odd[i].answer, strlen(odd[i].answer), 1 << 20);
+		assert_non_null(answer);
+		item = embeddings_of(answer, 0, 1);
+		if (!item != !odd[i].embedding)
+			fail_msg("%s", odd[i].answer);
+		if (item)
+			check_prints(json_get(item, "embedding"), odd[i].embedding);
+		json_release(answer);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -214,6 +243,7 @@ int main(void)
 		cmocka_unit_test(test_each_input),
 		cmocka_unit_test(test_keep),
 		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_odd_answers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

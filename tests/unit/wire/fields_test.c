@@ -3,17 +3,45 @@
 
 #include "wire/fields.h"
 
+static const char *const colours[] = {"red", "green", "blue", NULL};
+
+static const struct field scores[] = {
+	FIELD("total", INTEGER, RANGE(0, 10)),
+	FIELD("*", NUMBER, RANGE(-1, 1)),
+	FIELDS_END,
+};
+
+static const struct field things[] = {
+	FIELD("type", STRING, REQUIRED),
+	FIELD("ball", OBJECT, REQUIRED, OF_TYPE("ball"), WITHIN(scores)),
+	FIELD("text", STRING, REQUIRED, OF_TYPE("text")),
+	FIELD("size", INTEGER, RANGE(1, 9)),
+	FIELDS_END,
+};
+
+static const struct field perhaps[] = {
+	FIELD("cube", OBJECT, REQUIRED, OF_TYPE("cube")),
+	FIELDS_END,
+};
+
 static const struct field table[] = {
-	{"model", FIELD_STRING, 0, 8},
-	{"text", FIELD_STRING, 0, 0},
-	{"flag", FIELD_BOOLEAN, 0, 0},
-	{"count", FIELD_INTEGER, 1, 10},
-	{"big", FIELD_INTEGER, -9.3e18, 9.3e18},
-	{"share", FIELD_NUMBER, -0.5, 2},
-	{"object", FIELD_OBJECT, 0, 0},
-	{"array", FIELD_ARRAY, 0, 0},
-	{"either", FIELD_STRING_OR_OBJECT, 0, 0},
-	{"words", FIELD_STRING_OR_ARRAY, 0, 0},
+	FIELD("model", STRING, LONGEST(8), REQUIRED),
+	FIELD("text", STRING),
+	FIELD("flag", BOOLEAN),
+	FIELD("count", INTEGER, RANGE(1, 10)),
+	FIELD("big", INTEGER, RANGE(-9.3e18, 9.3e18)),
+	FIELD("share", NUMBER, RANGE(-0.5, 2)),
+	FIELD("object", OBJECT),
+	FIELD("array", ARRAY),
+	FIELD("either", STRING_OR_OBJECT, WITHIN(perhaps)),
+	FIELD("texts", STRING_OR_ARRAY),
+	FIELD("words", STRING_OR_STRINGS),
+	FIELD("names", STRINGS),
+	FIELD("colour", STRING, WORDS(colours)),
+	FIELD("things", OBJECTS, WITHIN(things)),
+	FIELD("parts", STRING_OR_OBJECTS, WITHIN(things)),
+	FIELD("scores", OBJECT, WITHIN(scores)),
+	FIELDS_END,
 };
 
 static const struct {
@@ -28,7 +56,8 @@ static const struct {
 	{"'big':9223372036854775807", ERR_NONE, ""}, {"'big':-9223372036854775808", ERR_NONE, ""},
 	{"'share':-0.5", ERR_NONE, ""}, {"'share':2", ERR_NONE, ""}, {"'share':1e0", ERR_NONE, ""},
 	{"'object':{}", ERR_NONE, ""}, {"'array':[]", ERR_NONE, ""}, {"'either':'x'", ERR_NONE, ""},
-	{"'either':{}", ERR_NONE, ""}, {"'words':'x'", ERR_NONE, ""}, {"'words':[7]", ERR_NONE, ""},
+	{"'either':{}", ERR_NONE, ""}, {"'texts':'x'", ERR_NONE, ""}, {"'texts':[7,null]", ERR_NONE, ""},
+	{"'words':'x'", ERR_NONE, ""}, {"'words':[]", ERR_NONE, ""}, {"'array':[1,null,{}]", ERR_NONE, ""},
 	{"'Text':7", ERR_NONE, ""}, /* another name */
 	{"'text':7", ERR_INVALID_TYPE, "text"}, {"'flag':'true'", ERR_INVALID_TYPE, "flag"},
 	{"'flag':0", ERR_INVALID_TYPE, "flag"}, {"'count':'1'", ERR_INVALID_TYPE, "count"},
@@ -41,6 +70,40 @@ static const struct {
 	{"'share':1e300", ERR_INVALID_VALUE, "share"}, {"'object':[]", ERR_INVALID_TYPE, "object"},
 	{"'array':{}", ERR_INVALID_TYPE, "array"}, {"'either':[]", ERR_INVALID_TYPE, "either"},
 	{"'words':{}", ERR_INVALID_TYPE, "words"}, {"'words':7", ERR_INVALID_TYPE, "words"},
+	{"'words':['a',7]", ERR_INVALID_TYPE, "words[1]"}, {"'words':[null]", ERR_INVALID_TYPE, "words[0]"},
+	{"'texts':{}", ERR_INVALID_TYPE, "texts"}, {"'names':'x'", ERR_INVALID_TYPE, "names"},
+	{"'names':['','',[]]", ERR_INVALID_TYPE, "names[2]"},
+
+	{"'colour':'red'", ERR_NONE, ""}, {"'colour':'blue'", ERR_NONE, ""}, {"'colour':null", ERR_NONE, ""},
+	{"'colour':7", ERR_INVALID_TYPE, "colour"}, {"'colour':''", ERR_INVALID_VALUE, "colour"},
+	{"'colour':'Red'", ERR_INVALID_VALUE, "colour"}, {"'colour':'re'", ERR_INVALID_VALUE, "colour"},
+	{"'colour':'red\\u0000'", ERR_INVALID_VALUE, "colour"},
+
+	/* within, to any depth */
+	{"'things':[]", ERR_NONE, ""}, {"'things':[{'type':'text','text':''}]", ERR_NONE, ""},
+	{"'things':{}", ERR_INVALID_TYPE, "things"}, {"'things':[{'type':'new'},7]", ERR_INVALID_TYPE, "things[1]"},
+	{"'things':[null]", ERR_INVALID_TYPE, "things[0]"}, {"'parts':'x'", ERR_NONE, ""},
+	{"'parts':[{'type':'new'},[]]", ERR_INVALID_TYPE, "parts[1]"},
+	{"'parts':[{'type':'new','size':10}]", ERR_INVALID_VALUE, "parts[0].size"},
+	{"'things':[{}]", ERR_MISSING_PARAMETER, "things[0].type"},
+	{"'things':[{'type':null}]", ERR_MISSING_PARAMETER, "things[0].type"},
+	{"'things':[{'type':7}]", ERR_INVALID_TYPE, "things[0].type"},
+	{"'things':[{'type':'text'}]", ERR_MISSING_PARAMETER, "things[0].text"},
+	{"'things':[{'type':'ball','ball':{'total':11}}]", ERR_INVALID_VALUE, "things[0].ball.total"},
+
+	/* of another type: another table's business, or nobody's */
+	{"'things':[{'type':'new','text':7,'ball':7}]", ERR_NONE, ""},
+	{"'things':[{'type':'ball','ball':{},'text':7}]", ERR_NONE, ""}, {"'either':{'cube':{}}", ERR_NONE, ""},
+	{"'either':{'type':'cube'}", ERR_MISSING_PARAMETER, "either.cube"},
+	{"'either':{'cube':7}", ERR_INVALID_TYPE, "either.cube"}, /* without a type, it is what it looks like */
+	{"'either':{'type':'sphere','cube':7}", ERR_NONE, ""},
+
+	/* any name */
+	{"'scores':{'total':10,'a':-1,'b':0.5,'c':null}", ERR_NONE, ""},
+	{"'scores':{'a':1.5}", ERR_INVALID_VALUE, "scores.a"}, {"'scores':{'':'x'}", ERR_INVALID_TYPE, "scores."},
+	{"'scores':{'*':'x'}", ERR_INVALID_TYPE, "scores.*"},
+	{"'scores':{'0123456789012345678901234567890123456789 and more':7}", ERR_INVALID_VALUE,
+		"scores.0123456789012345678901234567890123456789"},
 	{"'text':'x','flag':1,'count':'x'", ERR_INVALID_TYPE, "flag"}, /* the first that is wrong */
 };
 
@@ -48,7 +111,7 @@ static void check(const char *body, enum err_code code, const char *param)
 {
 	struct json_object *value = parse_json(body);
 	struct err err = {0};
-	int result = fields_check(table, COUNT(table), value, &err);
+	int result = fields_check(table, value, &err);
 
 	if (result != (code ? -1 : 0) || err.code != code || strcmp(err.param, param) != 0)
 		fail_msg("%s: %d at '%s': %s", body, (int)err.code, err.param, err.message);
@@ -100,32 +163,65 @@ static void test_whole_numbers_in_any_spelling(void **state)
 	check("{'model':'m','count':15e-1}", ERR_INVALID_TYPE, "count");
 }
 
-static void check_elements(const char *body, enum field_kind kind, const char *param)
-{
-	struct json_object *value = parse_json(body);
-	struct err err = {0};
-	int result = fields_check_elements(value, "list", kind, &err);
+/* ---- texts ---- */
 
-	if (result != (param ? -1 : 0) || strcmp(err.param, param ? param : "") != 0)
+static void check_texts(const char *texts, bool mixed, enum err_code code, const char *param)
+{
+	struct json_object *value;
+	struct err err = {0};
+	char body[256];
+	int result;
+
+	snprintf(body, sizeof(body), "{'list':%s}", texts);
+	value = parse_json(body);
+	result = fields_check_texts(value, "list", mixed, &err);
+	if (result != (code ? -1 : 0) || err.code != code || strcmp(err.param, param) != 0)
 		fail_msg("%s: %d at '%s': %s", body, (int)err.code, err.param, err.message);
-	assert_int_equal(err.code, param ? ERR_INVALID_TYPE : ERR_NONE);
 	json_release(value);
 }
 
-static void test_elements(void **state)
+static const struct {
+	const char *texts;
+	enum err_code code;
+	const char *param;
+} texts[] = {
+	{"'x'", ERR_NONE, ""},
+	{"['']", ERR_NONE, ""},
+	{"['a','b']", ERR_NONE, ""},
+	{"[0,1,2.0,1e5]", ERR_NONE, ""},
+	{"[[1,2],[3]]", ERR_NONE, ""},
+	{"[]", ERR_INVALID_VALUE, "list"},
+	{"[null]", ERR_INVALID_TYPE, "list[0]"},
+	{"[true]", ERR_INVALID_TYPE, "list[0]"},
+	{"[1.5]", ERR_INVALID_TYPE, "list[0]"},
+	{"[-1]", ERR_INVALID_VALUE, "list[0]"},
+	{"[1,-1]", ERR_INVALID_VALUE, "list[1]"},
+	{"[1,18446744073709551615]", ERR_INVALID_VALUE, "list[1]"},
+	{"[1,'a']", ERR_INVALID_TYPE, "list[1]"},
+	{"[1,[2]]", ERR_INVALID_TYPE, "list[1]"},
+	{"['a',1]", ERR_INVALID_TYPE, "list[1]"},
+	{"['a','b',null]", ERR_INVALID_TYPE, "list[2]"},
+	{"[[]]", ERR_INVALID_VALUE, "list[0]"},
+	{"[[1],[]]", ERR_INVALID_VALUE, "list[1]"},
+	{"[[1],[2,'a']]", ERR_INVALID_TYPE, "list[1][1]"},
+	{"[[1],[2,-2]]", ERR_INVALID_VALUE, "list[1][1]"},
+	{"[[1],[[2]]]", ERR_INVALID_TYPE, "list[1][0]"},
+};
+
+static void test_texts(void **state)
 {
+	size_t i;
+
 	(void)state;
-	check_elements("{'list':['a','']}", FIELD_STRING, NULL);
-	check_elements("{'list':[]}", FIELD_STRING, NULL);
-	check_elements("{'list':'a'}", FIELD_STRING, NULL); /* no array: somebody else's business */
-	check_elements("{'list':null}", FIELD_STRING, NULL);
-	check_elements("{}", FIELD_STRING, NULL);
-	check_elements("{'list':['a',7]}", FIELD_STRING, "list[1]");
-	check_elements("{'list':[null]}", FIELD_STRING, "list[0]");
-	check_elements("{'list':[1,2.5]}", FIELD_INTEGER, "list[1]");
-	check_elements("{'list':[{},{}]}", FIELD_OBJECT, NULL);
-	check_elements("{'list':[{},[]]}", FIELD_OBJECT, "list[1]");
-	check_elements("{'list':[0,0,0,0,0,0,0,0,0,0,'x']}", FIELD_NUMBER, "list[10]");
+	for (i = 0; i < COUNT(texts); i++) {
+		check_texts(texts[i].texts, false, texts[i].code, texts[i].param);
+		check_texts(texts[i].texts, true, texts[i].code, texts[i].param);
+	}
+	check_texts("['a',[1]]", true, ERR_NONE, "");
+	check_texts("['a',[1]]", false, ERR_INVALID_TYPE, "list[1]");
+	check_texts("[[1],'a']", true, ERR_NONE, "");
+	check_texts("[[1],'a']", false, ERR_INVALID_TYPE, "list[1]");
+	check_texts("['a',[1,-1]]", true, ERR_INVALID_VALUE, "list[1][1]");
 }
 
 static void test_kinds(void **state)
@@ -143,6 +239,10 @@ static void test_kinds(void **state)
 		{FIELD_ARRAY, ".....x"},
 		{FIELD_STRING_OR_OBJECT, "x...x."},
 		{FIELD_STRING_OR_ARRAY, "x....x"},
+		{FIELD_STRINGS, ".....x"},
+		{FIELD_OBJECTS, ".....x"},
+		{FIELD_STRING_OR_STRINGS, "x....x"},
+		{FIELD_STRING_OR_OBJECTS, "x....x"},
 	};
 	struct json_object *value;
 	size_t i, j;
@@ -172,8 +272,19 @@ static void test_messages(void **state)
 	assert_int_equal(field_wrong_type(&err, "a", "a thing", value), -1);
 	assert_int_equal(err.code, ERR_INVALID_TYPE);
 	assert_string_equal(err.message, "Invalid type for 'a': expected a thing, but got an array instead.");
-	assert_int_equal(field_wrong_kind(&err, "a", FIELD_STRING_OR_OBJECT, NULL), -1);
-	assert_string_equal(err.message, "Invalid type for 'a': expected a string or an object, but got null instead.");
+	assert_int_equal(field_wrong_value(&err, "a", "%d is too much", 7), -1);
+	assert_int_equal(err.code, ERR_INVALID_VALUE);
+	assert_string_equal(err.message, "Invalid value for 'a': 7 is too much.");
+	json_release(value);
+	value = parse_json("{'model':'m','either':[]}");
+	assert_int_equal(fields_check(table, value, &err), -1);
+	assert_string_equal(
+		err.message, "Invalid type for 'either': expected a string or an object, but got an array instead.");
+	json_release(value);
+	value = parse_json("{'model':'m','colour':'grey'}");
+	assert_int_equal(fields_check(table, value, &err), -1);
+	assert_string_equal(
+		err.message, "Invalid value for 'colour': 'grey'. Supported values are: 'red', 'green' and 'blue'.");
 	json_release(value);
 }
 
@@ -183,7 +294,7 @@ int main(void)
 		cmocka_unit_test(test_members),
 		cmocka_unit_test(test_body_and_model),
 		cmocka_unit_test(test_whole_numbers_in_any_spelling),
-		cmocka_unit_test(test_elements),
+		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_kinds),
 		cmocka_unit_test(test_messages),
 	};

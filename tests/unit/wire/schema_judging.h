@@ -51,7 +51,8 @@ static inline enum schema_verdict judge(
 	struct json_object *schema_holder, *instance_holder;
 	struct json_object *schema = parse(schema_text, &schema_holder);
 	struct json_object *instance = parse(instance_text, &instance_holder);
-	enum schema_verdict verdict = schema_judge(schema, instance, report);
+	size_t steps = SCHEMA_MAX_STEPS;
+	enum schema_verdict verdict = schema_judge(schema, instance, &steps, report);
 
 	check_words(report->place, sizeof(report->place));
 	check_words(report->reason, sizeof(report->reason));

@@ -226,6 +226,16 @@ static void test_bounds(void **state)
 	check(schema.data, instance.data, SCHEMA_UNJUDGED);
 
 	buf_reset(&schema);
+	/* going over long ways again and again */
+	buf_adds(&schema, "{\"$id\":\"http://x/");
+	repeat(&schema, "a/", 450);
+	buf_adds(&schema, "\",\"$defs\":{");
+	for (i = 0; i < 20000; i++)
+		buf_printf(&schema, "\"%d\":{\"$id\":\"../%d\"},", i, i);
+	buf_adds(&schema, "\"\":{}}}");
+	check(schema.data, "1", SCHEMA_UNJUDGED);
+
+	buf_reset(&schema);
 	buf_adds(&schema, "{\"$defs\":{");
 	for (i = 0; i < 300000; i++)
 		buf_printf(&schema, "\"%d\":{},", i);
@@ -233,6 +243,29 @@ static void test_bounds(void **state)
 	check(schema.data, "1", SCHEMA_UNJUDGED);
 	buf_release(&schema);
 	buf_release(&instance);
+}
+
+/* What one instance takes is not there for the next; when nothing is left, nothing is judged. */
+static void test_shared_budget(void **state)
+{
+	struct json_object *holder, *schema = parse("{\"items\":{\"type\":\"integer\"}}", &holder);
+	struct json_object *instances, *instance = parse("[1,2,3]", &instances);
+	struct schema_report report;
+	size_t steps = SCHEMA_MAX_STEPS, each;
+
+	(void)state;
+	assert_int_equal(schema_judge(schema, instance, &steps, &report), SCHEMA_FITS);
+	each = SCHEMA_MAX_STEPS - steps;
+	assert_in_range(each, 4, 1000);
+	steps = 2 * each;
+	assert_int_equal(schema_judge(schema, instance, &steps, &report), SCHEMA_FITS);
+	assert_int_equal(steps, each);
+	assert_int_equal(schema_judge(schema, instance, &steps, &report), SCHEMA_FITS);
+	assert_int_equal(steps, 0);
+	assert_int_equal(schema_judge(schema, instance, &steps, &report), SCHEMA_UNJUDGED);
+	assert_string_equal(report.reason, "takes too many steps to judge");
+	json_object_put(holder);
+	json_object_put(instances);
 }
 
 /* A chain that only references know must not be followed by recursion. */
@@ -324,6 +357,7 @@ int main(void)
 		cmocka_unit_test(test_references),
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_shared_budget),
 		cmocka_unit_test(test_long_chains),
 		cmocka_unit_test(test_large_answer),
 		cmocka_unit_test(test_reports),

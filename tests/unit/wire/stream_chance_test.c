@@ -82,6 +82,16 @@ static struct json_object *any_value(uint64_t *seed, int depth)
 	}
 }
 
+static void say_wild_head(uint64_t *seed, struct json_object *chunk)
+{
+	static const char *const names[] = {"x", "y", "\n\"", "service_tier", "system_fingerprint"};
+
+	if (chance_below(seed, 4) == 0)
+		json_set(chunk, names[chance_below(seed, COUNT(names))], any_value(seed, 2));
+	if (chance_below(seed, 4) == 0)
+		json_set(chunk, "usage", chance_below(seed, 2) ? NULL : usage_of((int)chance_below(seed, 3)));
+}
+
 static struct json_object *make_wild(uint64_t *seed)
 {
 	struct json_object *chunks = json_object_new_array(), *chunk, *choice, *list;
@@ -89,11 +99,13 @@ static struct json_object *make_wild(uint64_t *seed)
 
 	for (n = 1 + chance_below(seed, 5) + choices; n > 0; n--) {
 		chunk = envelope("chat.completion.chunk");
+		say_wild_head(seed, chunk);
 		list = json_object_new_array();
 		choice = chance_below(seed, 8) ? json_object_new_object() : any_object(seed, 2);
 		i = n <= choices ? n - 1 : chance_below(seed, choices);
 		json_set_int(choice, "index", (int64_t)i);
-		json_set(choice, "delta", any_object(seed, 3));
+		if (chance_below(seed, 8))
+			json_set(choice, "delta", any_object(seed, 3));
 		if (n <= choices)
 			json_set_str(choice, "finish_reason", "stop");
 		json_object_array_add(list, choice);
@@ -126,6 +138,83 @@ static void test_wild(void **state)
 	assert_in_range(used, ROUNDS / 3, 3 * ROUNDS);
 }
 
+/* ---- legacy completions: text beside what says nothing ---- */
+
+static struct json_object *next_text_choice(uint64_t *seed, const struct manner *m, int64_t index, struct buf *text)
+{
+	struct json_object *choice = json_object_new_object(), *piece = some_text(seed, 4);
+
+	append(text, piece);
+	json_set_int(choice, "index", index);
+	json_set(choice, "text", piece);
+	if (m->logprobs && !(m->moody && chance_below(seed, 2)))
+		json_set(choice, "logprobs", NULL);
+	json_set(choice, "finish_reason", NULL);
+	if (m->stop_reason && !(m->moody && chance_below(seed, 2)))
+		json_set(choice, "stop_reason", NULL);
+	return choice;
+}
+
+static void make_text(uint64_t *seed, struct json_object **chunks, struct buf *texts, int choices)
+{
+	struct manner m = some_manner(seed);
+	struct json_object *chunk, *list, *choice;
+	int left = choices, i;
+
+	*chunks = json_object_new_array();
+	while (left) {
+		chunk = envelope("text_completion");
+		list = json_object_new_array();
+		i = choices - left; /* one after the other, some of the next in between */
+		if (left > 1 && chance_below(seed, 3) == 0)
+			i++;
+		choice = next_text_choice(seed, &m, i, &texts[i]);
+		if (i == choices - left && chance_below(seed, 6) == 0) {
+			json_set_str(choice, "finish_reason", "stop");
+			left--;
+		}
+		json_object_array_add(list, choice);
+		json_set(chunk, "choices", list);
+		say_head(&m, seed, chunk, left == 0);
+		json_object_array_add(*chunks, chunk);
+	}
+}
+
+static void test_texts(void **state)
+{
+	struct json_object *chunks, *found, *choice, *whole;
+	struct buf texts[CHOICES];
+	uint64_t seed = 31337;
+	struct tape tape;
+	char what[32];
+	int i, j, choices;
+	bool good;
+
+	(void)state;
+	for (i = 0; i < ROUNDS; i++) {
+		snprintf(what, sizeof(what), "text %d", i);
+		choices = 1 + (int)chance_below(&seed, CHOICES);
+		for (j = 0; j < choices; j++)
+			texts[j] = (struct buf)BUF_INIT(1 << 16);
+		make_text(&seed, &chunks, texts, choices);
+		if (!record_as(&tape, &stream_text, chunks, STREAM_UNIT_MAX))
+			fail_msg("%s: not a whole answer", what);
+		found = parse_bytes(tape.completion.data, tape.completion.len);
+		good = plays_true(what, &tape, chunks);
+		for (j = 0; j < choices; j++) {
+			choice = json_object_array_get_idx(json_get_array(found, "choices"), (size_t)j);
+			whole = string_of(&texts[j]);
+			good &= json_object_equal(json_get(choice, "text"), whole);
+			json_release(whole);
+			buf_release(&texts[j]);
+		}
+		json_release(found);
+		json_release(chunks);
+		tape_release(&tape);
+		assert_true(good);
+	}
+}
+
 /* ---- scripts that are not what they were ---- */
 
 static int count_chunk(void *count, const char *chunk, size_t len)
@@ -142,7 +231,8 @@ static void mutate(uint64_t *seed, struct buf *script)
 {
 	static const char *const inserts[] = {"9", "-", "0", "99999999999999999999", "[", "]", "{", "}", "null", "true",
 		",", "\"", "\"content\"", ":", "1e9", "[0,\"content\",1]",
-		"{\"c\":0,\"d\":{\"content\":true},\"r\":{}}"};
+		"{\"c\":0,\"d\":{\"content\":true},\"r\":{}}", "{\"head\":{\"usage\":true,\"x\":[1],\"id\":false}}",
+		"{\"choice\":{\"x\":null}}", "[]", "false"};
 	size_t at = chance_below(seed, script->len + 1), n;
 	char *tail = exact_copy(script->data + at, script->len - at);
 	size_t tail_len = script->len - at;
@@ -250,6 +340,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sane),
 		cmocka_unit_test(test_wild),
+		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_corrupted_scripts),
 		cmocka_unit_test(test_scripts_that_do_not_fit),
 	};

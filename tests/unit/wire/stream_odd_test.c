@@ -31,6 +31,21 @@ static const struct recorded odd[] = {
 		    "{'id':'a','type':'function','function':{'name':'f','arguments':'{}'}},"
 		    "{'id':'b','type':'function','function':{'name':'g','arguments':'{}'}}]}",
 			"tool_calls")},
+	{"two tool calls of one index",
+		{DELTA(0, "{'role':'assistant','content':null,'tool_calls':[{'index':0,'id':'a','type':'function',"
+			  "'function':{'name':'f','arguments':'{}'}}]}"),
+			DELTA(0, "{'tool_calls':[{'index':0,'id':'b','type':'function',"
+				 "'function':{'name':'g','arguments':'{}'}}]}"),
+			END(0, "tool_calls")},
+		NULL},
+	{"an index beyond all bounds",
+		{DELTA(0, "{'role':'assistant','content':'a','x':[{'index':9223372036854775807,'type':'a'}]}"),
+			DELTA(0, "{'x':[{'index':9223372036854775807,'type':'b'}]}"), END(0, "stop")},
+		NULL},
+	{"an index that is none",
+		{DELTA(0, "{'role':'assistant','content':'a','tool_calls':[{'index':false,'id':'a'},{'id':'b'}]}"),
+			END(0, "stop")},
+		ONE("{'role':'assistant','content':'a','tool_calls':[{'index':false,'id':'a'},{'id':'b'}]}", "stop")},
 	{"a number that changes",
 		{DELTA(0, "{'role':'assistant','content':'a','tokens':1}"), DELTA(0, "{'content':'b','tokens':2}"),
 			END(0, "stop")},
@@ -127,6 +142,13 @@ static const struct recorded incomplete[] = {
 			END(1, "stop"), END(1, "stop")},
 		NULL},
 	{"something else", {"{'error':{'message':'overloaded'}}", "[]", "7", "'x'", "{'choices':7}"}, NULL},
+	{"something else behind it",
+		{DELTA(0, "{'role':'assistant','content':'a'}"), END(0, "stop"), CHUNK "'choices':7}"}, NULL},
+	{"a choice that is none",
+		{DELTA(0, "{'role':'assistant','content':'a'}"), CHUNK "'choices':['x']}", END(0, "stop")}, NULL},
+	{"a whole message instead of a delta",
+		{CHUNK "'choices':[{'index':0,'message':{'role':'assistant','content':'a'},'finish_reason':'stop'}]}"},
+		NULL},
 };
 
 static void test_incomplete(void **state)

@@ -87,7 +87,7 @@ static const struct recorded streams[] = {
 		ONE("{'role':'assistant','content':'ab',"
 		    "'x_trace':{'note':'begin','n':1,'deep':{'t':'xy','on':true,'none':null}},"
 		    "'annotations':[{'kind':'link','url':'u'},null,7,'s'],'score':0.25,'x_list':[],"
-		    "'reasoning_details':[{'type':'reasoning.text','text':'Because'}]}",
+		    "'reasoning_details':[{'index':0,'type':'reasoning.text','text':'Because'}]}",
 			"stop")},
 	{"empty deltas and empty pieces",
 		{DELTA(0, "{}"), DELTA(0, "{'role':'assistant'}"), DELTA(0, "{'content':''}"), DELTA(0, "{}"),
@@ -183,9 +183,9 @@ static void test_json_as_a_stream(void **state)
 
 	(void)state;
 	for (i = 0; i < COUNT(streams); i++) {
-		tape = (struct tape){BUF_INIT(STREAM_UNIT_MAX), BUF_INIT(1)};
+		tape = (struct tape){BUF_INIT(STREAM_UNIT_MAX), BUF_INIT(1), &stream_chat};
 		add_json_text(&tape.completion, streams[i].completion);
-		assert_int_equal(play_back(&tape, "", 0, &played), 0);
+		assert_int_equal(play_back(&tape, "", 0, true, &played), 0);
 		assert_true(same_again(streams[i].name, played, &tape));
 		first = json_object_array_get_idx(played, 0);
 		assert_string_equal(json_get_str(first, "object"), "chat.completion.chunk");
@@ -200,14 +200,14 @@ static void test_json_as_a_stream(void **state)
 static void test_json_tool_calls_get_an_index(void **state)
 {
 	struct json_object *played, *delta, *calls;
-	struct tape tape = {BUF_INIT(4096), BUF_INIT(1)};
+	struct tape tape = {BUF_INIT(4096), BUF_INIT(1), &stream_chat};
 
 	(void)state;
 	add_json_text(&tape.completion, ONE("{'role':'assistant','content':null,'tool_calls':[{'id':'a','type':"
 					    "'function','function':{'name':'f','arguments':'{}'}},{'id':'b','type':"
 					    "'function','function':{'name':'g','arguments':'{}'}}]}",
 						"tool_calls"));
-	assert_int_equal(play_back(&tape, "", 0, &played), 0);
+	assert_int_equal(play_back(&tape, "", 0, true, &played), 0);
 	delta = json_get(
 		json_object_array_get_idx(json_get_array(json_object_array_get_idx(played, 0), "choices"), 0), "delta");
 	assert_string_equal(json_get_str(delta, "role"), "assistant"); /* as OpenAI begins */
