@@ -178,7 +178,7 @@ enum verdict stage_relay(struct txn *t)
 	struct upstream_report report;
 	enum verdict verdict;
 
-	assembly_init(&r.assembly, t->endpoint->operation->form, STORE_VALUE_MAX);
+	assembly_init(&r.assembly, t->endpoint->operation->form, (size_t)t->config->cache.max_entry);
 	call(&r, &report);
 	verdict = judge(&r, &report);
 	relay_release(&r);
