@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LARGE_BODY = 256 * 1024 /* bytes of an answer that leaves much memory behind */ };
+enum { LARGE_BODY = 1 << 20 /* bytes of an answer that leaves much memory behind */ };
 
 static const struct stage chat_stages[] = {
 	{"auth", stage_auth},     /* key → who is asking, what they may call */
