@@ -1,7 +1,7 @@
 /*
  * The contexts are made for each use: kept, they would be most of what an idle worker holds.
  *
- * Level 1: the third is a tenth smaller at best and half as fast, and somebody waits for the answer.
+ * Level 1: the third makes an answer hardly smaller (0.30 of it for 0.31) and takes half as long again.
  */
 #include "base/zstd.h"
 

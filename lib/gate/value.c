@@ -34,6 +34,7 @@ struct content {
 	enum kind kind;
 	const char *bytes;
 	size_t len;
+	struct buf *owner; /* of the bytes; NULL: the store */
 };
 
 struct list {
@@ -86,16 +87,6 @@ static struct buf *frame(struct txn *t, const char *name, enum kind kind, struct
 	return out;
 }
 
-static bool open_sealed(struct txn *t, const char *name, struct hash_part framed, struct hash_part *content)
-{
-	struct buf *plain = new_buf(t, framed.len);
-
-	if (!seal_open(t->config->cache.sealed, name, framed.bytes, framed.len, plain))
-		return false;
-	*content = (struct hash_part){plain->data, plain->len};
-	return true;
-}
-
 static bool open_checked(const char *name, struct hash_part framed, struct hash_part *content)
 {
 	const char *bytes = framed.bytes;
@@ -108,17 +99,30 @@ static bool open_checked(const char *name, struct hash_part framed, struct hash_
 	return hash_equal(check, bytes + MAGIC_BYTES, CHECK_BYTES);
 }
 
-static bool unframe(struct txn *t, const char *name, struct hash_part framed, struct content *out)
+static struct buf *open_sealed(struct txn *t, const char *name, struct hash_part framed)
 {
-	struct hash_part content;
-	const uint8_t *head;
+	struct buf *plain = new_buf(t, framed.len);
 
-	if (t->config->cache.sealed ? !open_sealed(t, name, framed, &content) : !open_checked(name, framed, &content))
+	return seal_open(t->config->cache.sealed, name, framed.bytes, framed.len, plain) ? plain : NULL;
+}
+
+/* `owner` is of what is framed; NULL: the store. */
+static bool unframe(struct txn *t, const char *name, struct hash_part framed, struct buf *owner, struct content *out)
+{
+	struct hash_part content = {"", 0};
+	const char *head;
+
+	if (t->config->cache.sealed) {
+		owner = open_sealed(t, name, framed);
+		if (owner)
+			content = (struct hash_part){owner->data, owner->len};
+	} else if (!open_checked(name, framed, &content)) {
 		return false;
+	}
 	head = content.bytes;
 	if (content.len < HEAD_BYTES || head[0] != FORMAT)
 		return false;
-	*out = (struct content){(enum kind)head[1], (const char *)content.bytes + HEAD_BYTES, content.len - HEAD_BYTES};
+	*out = (struct content){(enum kind)head[1], head + HEAD_BYTES, content.len - HEAD_BYTES, owner};
 	return true;
 }
 
@@ -209,7 +213,7 @@ static bool open_cut(struct txn *t, const char *key, struct content *c)
 		return false;
 	name = name_of(t, l.id);
 	whole = gather(t, key, name, &l);
-	return whole && unframe(t, name, (struct hash_part){whole->data, whole->len}, c);
+	return whole && unframe(t, name, (struct hash_part){whole->data, whole->len}, whole, c);
 }
 
 /* ---- values ---- */
@@ -270,18 +274,19 @@ bool value_store(struct txn *t, struct value *v)
 static bool unpack(struct txn *t, const struct content *c, struct hash_part *bytes)
 {
 	struct buf *plain = new_buf(t, (size_t)t->config->cache.max_entry);
+	bool good = zstd_unpack(plain, c->bytes, c->len);
 
-	if (!zstd_unpack(plain, c->bytes, c->len))
-		return false;
+	if (c->owner)
+		buf_release(c->owner); /* at once: they may be large */
 	*bytes = (struct hash_part){plain->data, plain->len};
-	return true;
+	return good;
 }
 
 bool value_open(struct txn *t, const struct store_item *got, bool alone, struct hash_part *bytes)
 {
 	struct content c;
 
-	if (got->result != STORE_OK || !unframe(t, got->key, (struct hash_part){got->value, got->value_len}, &c))
+	if (got->result != STORE_OK || !unframe(t, got->key, (struct hash_part){got->value, got->value_len}, NULL, &c))
 		return false;
 	if (c.kind == CUT && (!alone || !open_cut(t, got->key, &c)))
 		return false;
