@@ -31,7 +31,9 @@ char *buf_reserve(struct buf *b, size_t more)
 		return NULL;
 	}
 	if (b->len + more + 1 > b->cap) {
-		cap = b->cap ? b->cap : 64;
+		cap = b->cap ? b->cap : more + 1; /* a first piece is often all of it */
+		if (cap < 64)
+			cap = 64;
 		while (cap < b->len + more + 1)
 			cap += cap / 2;
 		data = realloc(b->data, cap);

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-enum { LARGEST = 64 * 1024, SMALLEST = 24, TCACHE = 64 * 1024 };
+enum { LARGEST = 64 * 1024, SMALLEST = 24, TCACHE = 64 * 1024, KEEP = 2 << 20 };
 
 struct plug {
 	struct plug *next;
@@ -45,6 +45,12 @@ void heap_unseal(void)
 		next = plugs->next;
 		free(plugs);
 	}
+}
+
+void heap_keep(void)
+{
+	mallopt(M_MMAP_THRESHOLD, KEEP / 2);
+	mallopt(M_TRIM_THRESHOLD, KEEP);
 }
 
 void heap_trim(void)

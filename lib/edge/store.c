@@ -131,9 +131,11 @@ void store_end(struct store *s)
 {
 	int i;
 
-	for (i = 0; i < s->count; i++)
+	for (i = 0; i < s->count; i++) {
+		store_server_forget(&s->servers[i]);
 		if (s->servers[i].stale)
 			store_server_resolve(&s->servers[i]);
+	}
 }
 
 int store_server_of(const struct store *s, enum store_pool pool, const char *key)

@@ -50,7 +50,8 @@ struct store_item {
 	uint32_t ttl_s;  /* 0 = for ever; at most STORE_TTL_MAX: memcached takes more for a date */
 	uint64_t delta, initial;
 	uint64_t cas;      /* 0 = whatever it is */
-	const void *value; /* SET: read; GET: filled with memory of the store's, valid until the next store_run() */
+	const void *value; /* SET: read; GET: filled with memory of the store's, valid until the next store_run()
+				or store_end() */
 	size_t value_len;
 	/* filled */
 	enum store_result result;
@@ -77,7 +78,8 @@ void store_free(struct store *s);
 
 /* A new request: it may wait for the store again. */
 void store_begin(struct store *s);
-/* Behind a request, when nobody waits: looks up again the names of servers that could not be reached. */
+/* Behind a request, when nobody waits and no value is looked at any more: gives back the memory of large ones, and
+ * looks up again the names of servers that could not be reached. */
 void store_end(struct store *s);
 
 /* For store_item.server: where the ring puts a key, so that what belongs together can be kept together. */

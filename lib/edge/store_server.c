@@ -403,3 +403,8 @@ void store_server_collect(struct store_server *v)
 	v->sent = v->parsed = 0;
 	buf_empty(&v->out); /* `in` holds the values that were handed out: the next batch empties it */
 }
+
+void store_server_forget(struct store_server *v)
+{
+	buf_empty(&v->in);
+}

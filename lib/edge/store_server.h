@@ -61,5 +61,7 @@ void store_server_failed(struct store_server *v, const char *why);
 void store_server_timed_out(struct store_server *v);
 /* Hands out the values and empties the queue. */
 void store_server_collect(struct store_server *v);
+/* The values that were handed out are needed no more. */
+void store_server_forget(struct store_server *v);
 
 #endif

@@ -1,18 +1,14 @@
-/* Layout of an entry: a fixed head in little-endian, then model, finish_reasons (each with its NUL), JSON and script.
- */
+/* Two questions share an answer only if nothing that a model could see, and nobody whom they must not meet, differs. */
 #include "gate/cache.h"
 
 #include "base/clock.h"
 #include "base/hash.h"
-#include "wire/canon.h"
+#include "base/seal.h"
 
-#include <endian.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { VERSION = 1, CHECK_BYTES = 16, HEAD_BYTES = 4 + 4 + CHECK_BYTES + 5 * 8 + 4 * 4, KEY_FORMAT = 1 };
-
-static const char MAGIC[4] = {'P', 'V', 'C', 'E'};
+enum { KEY_FORMAT = 1 };
 
 static const char *scope_of(const struct txn *t)
 {
@@ -50,8 +46,12 @@ void cache_question(struct txn *t, struct buf *out)
 void cache_key_name(const struct txn *t, const uint8_t hash[32], char key[TXN_KEY])
 {
 	char hex[SHA256_HEX + 1];
+	uint8_t name[SHA256_BYTES];
 
-	hash_hex(hash, SHA256_BYTES, hex);
+	memcpy(name, hash, sizeof(name));
+	if (t->config->cache.sealed)
+		seal_name(t->config->cache.sealed, hash, SHA256_BYTES, name);
+	hash_hex(name, sizeof(name), hex);
 	snprintf(key, TXN_KEY, "%s:a:%s", t->config->memcached.prefix, hex);
 }
 
@@ -63,111 +63,6 @@ void cache_key(struct txn *t)
 	hash_sha256(question.data, question.len, t->cache_hash);
 	buf_release(&question);
 	cache_key_name(t, t->cache_hash, t->cache_key);
-}
-
-static void put64(struct buf *out, int64_t v)
-{
-	uint64_t le = htole64((uint64_t)v);
-
-	buf_add(out, &le, sizeof(le));
-}
-
-static void put32(struct buf *out, size_t v)
-{
-	uint32_t le = htole32((uint32_t)v);
-
-	buf_add(out, &le, sizeof(le));
-}
-
-static void check_of(const char *bytes, size_t len, const uint8_t hash[32], uint8_t out[SHA256_BYTES])
-{
-	struct hash_part parts[] = {{hash, SHA256_BYTES}, {bytes, len}};
-
-	hash_sha256_parts(parts, 2, out);
-}
-
-void cache_encode(struct buf *out, const struct cache_entry *e, const uint8_t hash[32])
-{
-	size_t start = out->len, model_len = strlen(e->model) + 1, reasons_len = strlen(e->finish_reasons) + 1;
-	static const char zeros[CHECK_BYTES];
-	uint8_t check[SHA256_BYTES];
-
-	buf_add(out, MAGIC, sizeof(MAGIC));
-	put32(out, VERSION);
-	buf_add(out, zeros, CHECK_BYTES);
-	put64(out, e->stored_ms);
-	put64(out, e->expires_ms);
-	put64(out, e->input_tokens);
-	put64(out, e->output_tokens);
-	put64(out, e->cached_tokens);
-	put32(out, model_len);
-	put32(out, reasons_len);
-	put32(out, e->json_len);
-	put32(out, e->script_len);
-	buf_add(out, e->model, model_len);
-	buf_add(out, e->finish_reasons, reasons_len);
-	buf_add(out, e->json, e->json_len);
-	buf_add(out, e->script, e->script_len);
-	if (out->overflow)
-		return;
-	check_of(out->data + start, out->len - start, hash, check);
-	memcpy(out->data + start + 8, check, CHECK_BYTES);
-}
-
-static int64_t get64(const char *p)
-{
-	uint64_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return (int64_t)le64toh(le);
-}
-
-static size_t get32(const char *p)
-{
-	uint32_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le32toh(le);
-}
-
-/* The check was made over the entry with zeros in its place. */
-static bool check_fits(const char *bytes, size_t len, const uint8_t hash[32])
-{
-	static const char zeros[CHECK_BYTES];
-	struct hash_part parts[] = {{hash, SHA256_BYTES}, {bytes, 8}, {zeros, CHECK_BYTES},
-		{bytes + 8 + CHECK_BYTES, len - 8 - CHECK_BYTES}};
-	uint8_t check[SHA256_BYTES];
-
-	hash_sha256_parts(parts, 4, check);
-	return hash_equal(check, bytes + 8, CHECK_BYTES);
-}
-
-bool cache_decode(struct cache_entry *e, const char *bytes, size_t len, const uint8_t hash[32])
-{
-	const char *p = bytes + 8 + CHECK_BYTES;
-	size_t model_len, reasons_len;
-
-	if (len < HEAD_BYTES || memcmp(bytes, MAGIC, sizeof(MAGIC)) != 0 || get32(bytes + 4) != VERSION ||
-		!check_fits(bytes, len, hash))
-		return false;
-	*e = (struct cache_entry){.stored_ms = get64(p),
-		.expires_ms = get64(p + 8),
-		.input_tokens = get64(p + 16),
-		.output_tokens = get64(p + 24),
-		.cached_tokens = get64(p + 32)};
-	model_len = get32(p + 40);
-	reasons_len = get32(p + 44);
-	e->json_len = get32(p + 48);
-	e->script_len = get32(p + 52);
-	if ((uint64_t)HEAD_BYTES + model_len + reasons_len + e->json_len + e->script_len != len || !model_len ||
-		!reasons_len)
-		return false;
-	e->model = bytes + HEAD_BYTES;
-	e->finish_reasons = e->model + model_len;
-	e->json = e->finish_reasons + reasons_len;
-	e->script = e->json + e->json_len;
-	return e->model[model_len - 1] == '\0' && e->finish_reasons[reasons_len - 1] == '\0' && e->json_len >= 2 &&
-	       e->json[0] == '{';
 }
 
 /* Less what is made anew for each answer. */
@@ -182,24 +77,41 @@ static void print_lasting(struct buf *out, struct json_object *completion)
 	json_object_put(lasting);
 }
 
-struct store_item cache_set_item(const struct txn *t, const char *key, const struct buf *bytes)
+uint32_t cache_ttl_s(const struct txn *t)
 {
 	int64_t ttl_s = t->model->cache.ttl / 1000000;
 
-	return (struct store_item){.op = STORE_SET,
-		.pool = STORE_CACHE,
-		.key = key,
-		.ttl_s = ttl_s < STORE_TTL_MAX ? (uint32_t)ttl_s : STORE_TTL_MAX,
-		.value = bytes->data,
-		.value_len = bytes->len};
+	return ttl_s < STORE_TTL_MAX ? (uint32_t)ttl_s : STORE_TTL_MAX;
 }
 
-bool cache_put(struct txn *t, struct json_object *completion, const char *script, size_t script_len)
+bool cache_pack(struct txn *t, const char *key, uint32_t ttl_s, const struct cache_entry *e, struct value *v)
 {
-	struct buf json = BUF_INIT(STORE_VALUE_MAX), bytes = BUF_INIT(STORE_VALUE_MAX);
-	int64_t now = clock_real_ms(), ttl_ms = t->model->cache.ttl / 1000;
+	struct buf bytes = BUF_INIT((size_t)t->config->cache.max_entry);
+	bool fits;
+
+	entry_encode(&bytes, e);
+	fits = value_pack(t, key, ttl_s, &bytes, v);
+	buf_release(&bytes);
+	return fits;
+}
+
+bool cache_read(struct txn *t, const struct store_item *got, bool alone, const uint8_t hash[SHA256_BYTES],
+	struct cache_entry *e)
+{
+	struct hash_part bytes;
+
+	if (!t->config->cache.sealed && got->result == STORE_OK && entry_decode_1(e, got->value, got->value_len, hash))
+		return true;
+	return value_open(t, got, alone, &bytes) && entry_decode(e, bytes.bytes, bytes.len);
+}
+
+bool cache_put_under(struct txn *t, const char *key, uint32_t ttl_s, struct json_object *completion, const char *script,
+	size_t script_len)
+{
+	struct buf json = BUF_INIT((size_t)t->config->cache.max_entry);
+	int64_t now = clock_real_ms();
 	struct cache_entry e = {.stored_ms = now,
-		.expires_ms = now + ttl_ms,
+		.expires_ms = now + t->model->cache.ttl / 1000,
 		.input_tokens = t->facts.input_tokens,
 		.output_tokens = t->facts.output_tokens,
 		.cached_tokens = t->facts.cached_tokens,
@@ -207,18 +119,18 @@ bool cache_put(struct txn *t, struct json_object *completion, const char *script
 		.finish_reasons = t->facts.finish_reasons,
 		.script = script,
 		.script_len = script_len};
-	struct store_item item = {.result = STORE_FAIL};
+	struct value v;
+	bool stored;
 
 	print_lasting(&json, completion);
 	e.json = json.data;
 	e.json_len = json.len;
-	if (!json.overflow)
-		cache_encode(&bytes, &e, t->cache_hash);
-	if (!json.overflow && !bytes.overflow) {
-		item = cache_set_item(t, t->cache_key, &bytes);
-		store_run(t->worker->store, &item, 1);
-	}
+	stored = !json.overflow && cache_pack(t, key, ttl_s, &e, &v) && value_store(t, &v);
 	buf_release(&json);
-	buf_release(&bytes);
-	return item.result == STORE_OK;
+	return stored;
+}
+
+bool cache_put(struct txn *t, struct json_object *completion, const char *script, size_t script_len)
+{
+	return cache_put_under(t, t->cache_key, cache_ttl_s(t), completion, script, script_len);
 }

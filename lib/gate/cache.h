@@ -1,26 +1,17 @@
 /*
- * cache — what an answer is remembered under, and how it is written down.
+ * cache — what an answer is remembered under, and the way there and back: an entry (gate/entry) in a value
+ * (gate/value).
  *
- * The key is a SHA-256 over everything that can change the answer. One entry serves both forms: it holds the answer as
- * JSON (less id and created, which are made anew for each answer) and the script of the boundaries at which it
- * streamed.
+ * The key is a SHA-256 over everything that can change the answer, or with cache.seal a name that says nothing of it.
  */
 #ifndef PAVISE_GATE_CACHE_H
 #define PAVISE_GATE_CACHE_H
 
 #include "base/buf.h"
+#include "gate/entry.h"
 #include "gate/txn.h"
+#include "gate/value.h"
 #include "wire/canon.h"
-
-struct cache_entry {
-	int64_t stored_ms, expires_ms;                      /* clock_real_ms() */
-	int64_t input_tokens, output_tokens, cached_tokens; /* -1 = unknown */
-	const char *model, *finish_reasons;                 /* of the answer; NUL-terminated */
-	const char *json;                                   /* an object without id and created */
-	size_t json_len;
-	const char *script; /* "" = none */
-	size_t script_len;
-};
 
 /* The most bytes of a question: the body, and the headers that go to the provider, however they are spelled. */
 #define CACHE_QUESTION_MAX(max_body) (CANON_MAX_BYTES(max_body) + (8 << 20))
@@ -32,17 +23,22 @@ void cache_key_name(const struct txn *t, const uint8_t hash[32], char key[TXN_KE
 /* Fills t->cache_hash and t->cache_key. */
 void cache_key(struct txn *t);
 
-/* For store_run(): remembers an encoded entry for as long as the model's answers are good. */
-struct store_item cache_set_item(const struct txn *t, const char *key, const struct buf *bytes);
+/* For how long memcached is to keep the model's answers. */
+uint32_t cache_ttl_s(const struct txn *t);
 
-/* Appends the entry as bytes, bound to the hash it is stored under. */
-void cache_encode(struct buf *out, const struct cache_entry *e, const uint8_t hash[32]);
+/* Makes an entry ready to be stored; false: it is larger than cache.max_entry. The key must live until then. */
+bool cache_pack(struct txn *t, const char *key, uint32_t ttl_s, const struct cache_entry *e, struct value *v);
 
-/* Reads what cache_encode() wrote; false for anything else: cut, changed, of another key or version. Points into bytes.
+/*
+ * What a GET has found under a key of ours, for the question with this hash. False, a miss, for anything that was not
+ * put there: cut, changed, of another key. `alone` and how long it is good are value_open()'s.
  */
-bool cache_decode(struct cache_entry *e, const char *bytes, size_t len, const uint8_t hash[32]);
+bool cache_read(struct txn *t, const struct store_item *got, bool alone, const uint8_t hash[32], struct cache_entry *e);
 
-/* Remembers a whole answer under t->cache_key. False if it could not be. */
+/* Remembers a whole answer under t->cache_key, or under another key for as long as one likes. False if it could not be.
+ */
 bool cache_put(struct txn *t, struct json_object *completion, const char *script, size_t script_len);
+bool cache_put_under(struct txn *t, const char *key, uint32_t ttl_s, struct json_object *completion, const char *script,
+	size_t script_len);
 
 #endif

@@ -131,6 +131,10 @@ static const struct config_field cache_fields[] = {
 	{"ttl", CONFIG_DURATION, AT(config, cache.ttl), "\"1h\"", .min = S_US, .max = 366 * D_US,
 		.doc = "for how long"},
 	{"scope", CONFIG_WORD, AT(config, cache.scope), "\"key\"", .words = scopes, .doc = "who shares answers"},
+	{"max_entry", CONFIG_BYTES, AT(config, cache.max_entry), "\"16MiB\"", .min = 1024, .max = 128 << 20,
+		.doc = "the largest answer that is remembered; what one item of memcached cannot hold is cut"},
+	{"seal", CONFIG_SECRET, AT(config, cache.seal),
+		.doc = "\"${NAME}\" or {\"file\": \"path\"}: encrypts and authenticates what is remembered"},
 };
 static const struct config_table cache_table = CONFIG_TABLE(cache_fields, config);
 

@@ -7,6 +7,7 @@
 #define PAVISE_GATE_CONFIG_H
 
 #include "base/arena.h"
+#include "base/seal.h"
 #include "edge/upstream.h"
 #include "gate/config_table.h"
 
@@ -97,6 +98,9 @@ struct config {
 		bool enabled;
 		int64_t ttl; /* µs */
 		int scope;
+		int64_t max_entry; /* bytes of an answer that is remembered, before it is compressed */
+		struct config_secret seal;
+		struct seal *sealed; /* NULL: what is remembered can be read */
 	} cache;
 	struct config_items limits; /* struct limit */
 	struct {

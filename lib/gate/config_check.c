@@ -76,6 +76,27 @@ static bool check_memcached(struct config_reader *r, struct config *c)
 	return true;
 }
 
+/* Never silently unsealed: who names a secret wants one. */
+static bool check_seal(struct config_reader *r, struct config *c)
+{
+	const struct config_secret *s = &c->cache.seal;
+
+	if (!s->given)
+		return true;
+	if (s->unset)
+		return config_fail(r, "cache.seal",
+			"the environment variable %s is not set: set it, or take the setting out to store answers "
+			"that can be read",
+			s->unset);
+	if (!s->value || strlen(s->value) < SEAL_SECRET_MIN)
+		return config_fail(r, "cache.seal",
+			"found %zu bytes, expected at least %d, such as `openssl rand -base64 32` prints",
+			s->value ? strlen(s->value) : 0, SEAL_SECRET_MIN);
+	c->cache.sealed = seal_new(s->value);
+	arena_defer(r->arena, (void (*)(void *))seal_free, c->cache.sealed);
+	return true;
+}
+
 /* The system's certificates are the same for all, and http:// needs none. */
 static bool check_trust(struct config_reader *r, struct config *c, struct provider *p)
 {
@@ -173,7 +194,7 @@ bool config_check(struct config_reader *r, struct config *c)
 {
 	size_t i;
 
-	if (!check_server(r, c) || !check_forward_headers(r, c) || !check_memcached(r, c))
+	if (!check_server(r, c) || !check_forward_headers(r, c) || !check_memcached(r, c) || !check_seal(r, c))
 		return false;
 	for (i = 0; i < c->providers.count; i++)
 		if (!check_provider(r, c, (struct provider *)c->providers.items + i))

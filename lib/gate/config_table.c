@@ -262,6 +262,7 @@ static bool read_secret(struct config_reader *r, struct json_object *v, struct c
 	const char *unset = NULL;
 	bool expanded;
 
+	to->given = true;
 	if (json_object_is_type(v, json_type_object))
 		return read_secret_file(r, v, to);
 	if (!json_object_is_type(v, json_type_string))

@@ -26,6 +26,7 @@ enum config_type {
 struct config_secret {
 	const char *value; /* NULL: none configured, or the variable is not set */
 	const char *unset; /* the environment variable that is not set */
+	bool given;        /* it stands in the file, even if nothing came of it */
 };
 
 struct config_items {

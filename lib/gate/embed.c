@@ -106,8 +106,7 @@ static void take_entry(struct txn *t, struct embed *e, struct embed_input *in)
 	struct cache_entry entry;
 
 	t->store_down |= in->item->result == STORE_DOWN || in->item->result == STORE_FAIL;
-	if (in->item->result != STORE_OK || !cache_decode(&entry, in->item->value, in->item->value_len, in->hash) ||
-		entry.expires_ms <= clock_real_ms())
+	if (!cache_read(t, in->item, false, in->hash, &entry) || entry.expires_ms <= clock_real_ms())
 		return;
 	in->item_json = arena_strndup(t->arena, entry.json, entry.json_len); /* kept beyond the next batch */
 	in->item_len = entry.json_len;
@@ -287,8 +286,7 @@ static void remember(struct txn *t, struct json_object **bought)
 {
 	struct embed *e = t->embed;
 	struct store_item *items = arena_alloc(t->arena, e->count * sizeof(*items));
-	struct buf *bytes = arena_alloc(t->arena, e->count * sizeof(*bytes)), json = BUF_INIT(STORE_VALUE_MAX),
-		   share = BUF_INIT(REST_MAX);
+	struct buf json = BUF_INIT(STORE_VALUE_MAX), share = BUF_INIT(REST_MAX);
 	int64_t now = clock_real_ms(), ttl_ms = t->model->cache.ttl / 1000;
 	struct cache_entry entry = {.stored_ms = now,
 		.expires_ms = now + ttl_ms,
@@ -296,10 +294,10 @@ static void remember(struct txn *t, struct json_object **bought)
 		.cached_tokens = -1,
 		.model = t->facts.model,
 		.finish_reasons = ""};
+	struct value value;
 	size_t i, n = 0, stored = 0;
 
 	for (i = 0; i < e->count; i++) {
-		bytes[i] = BUF_INIT(STORE_VALUE_MAX);
 		if (!bought[i])
 			continue;
 		buf_reset(&json);
@@ -310,17 +308,14 @@ static void remember(struct txn *t, struct json_object **bought)
 		print_share(&share, e, &e->inputs[i]);
 		entry.script = share.overflow ? "" : share.data;
 		entry.script_len = strlen(entry.script);
-		if (!json.overflow)
-			cache_encode(&bytes[i], &entry, e->inputs[i].hash);
-		if (bytes[i].len && !bytes[i].overflow)
-			items[n++] = cache_set_item(t, e->inputs[i].key, &bytes[i]);
+		if (!json.overflow && cache_pack(t, e->inputs[i].key, cache_ttl_s(t), &entry, &value) &&
+			!value.piece_count) /* a vector of a megabyte is none */
+			items[n++] = value.head;
 	}
 	store_run(t->worker->store, items, n);
 	for (i = 0; i < n; i++)
 		stored += items[i].result == STORE_OK;
 	t->stored = stored == e->count - e->known - e->twins;
-	for (i = 0; i < e->count; i++)
-		buf_release(&bytes[i]);
 	buf_release(&json);
 	buf_release(&share);
 }

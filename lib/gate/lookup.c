@@ -10,43 +10,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { STREAM_MAX = 64 << 20 };
+enum { PIECE_BYTES = 1 << 20 /* of a stream, held back until it is known to be playable */ };
 
 /* {"id":"chatcmpl-…","created":…, in front of what the entry holds behind its brace */
 static const char *fresh_head(struct txn *t, const struct cache_entry *e)
 {
 	return arena_printf(t->arena, "{\"id\":\"%s\",\"created\":%lld%s", answer_fresh_id(t),
 		(long long)(clock_real_ms() / 1000), e->json_len > 2 ? "," : "");
-}
-
-static int add_event(void *out, const char *chunk, size_t len)
-{
-	sse_write_data(out, chunk, len);
-	return ((struct buf *)out)->overflow ? -1 : 0;
-}
-
-/* The answer as a stream, in one piece. False: the entry is not what it says it is. */
-static bool play(struct txn *t, const struct cache_entry *e, const char *head, struct buf *out)
-{
-	struct replay replay = {.form = t->endpoint->operation->form,
-		.script = e->script,
-		.script_len = e->script_len,
-		.include_usage = t->chat.include_usage,
-		.emit = add_event,
-		.ctx = out};
-	struct buf text = BUF_INIT(STREAM_MAX);
-	int verdict;
-
-	buf_adds(&text, head);
-	buf_add(&text, e->json + 1, e->json_len - 1);
-	replay.completion = text.overflow ? NULL : json_parse(text.data, text.len, &(struct err){0});
-	buf_release(&text);
-	if (!replay.completion)
-		return false;
-	verdict = stream_replay(&replay);
-	json_object_put(replay.completion);
-	sse_write_data(out, "[DONE]", 6);
-	return verdict == 0 && !out->overflow;
 }
 
 static void take_facts(struct txn *t, const struct cache_entry *e, int64_t now)
@@ -63,25 +33,86 @@ static void take_facts(struct txn *t, const struct cache_entry *e, int64_t now)
 	t->saved_pusd = price_of(t->model, &t->facts);
 }
 
+struct player {
+	struct txn *t;
+	const struct cache_entry *entry;
+	struct buf out;
+	bool begun, gone;
+};
+
+static void send(struct player *p)
+{
+	if (!p->begun) {
+		take_facts(p->t, p->entry, clock_real_ms());
+		answer_begin(p->t, 200, "text/event-stream; charset=utf-8");
+	}
+	p->begun = true;
+	p->gone = !answer_piece(p->t, p->out.data, p->out.len, true);
+	buf_reset(&p->out);
+}
+
+static int add_event(void *ctx, const char *chunk, size_t len)
+{
+	struct player *p = ctx;
+
+	sse_write_data(&p->out, chunk, len);
+	if (p->out.len >= PIECE_BYTES)
+		send(p);
+	return p->out.overflow || p->gone ? -1 : 0;
+}
+
+/* The answer as a stream, in one piece unless it is a long one. False: the entry is not what it says it is. */
+static bool play(struct player *p, const char *head)
+{
+	struct txn *t = p->t;
+	const struct cache_entry *e = p->entry;
+	struct buf text = BUF_INIT(strlen(head) + e->json_len);
+	struct replay replay = {.form = t->endpoint->operation->form,
+		.script = e->script,
+		.script_len = e->script_len,
+		.include_usage = t->chat.include_usage,
+		.emit = add_event,
+		.ctx = p};
+	int verdict;
+
+	buf_adds(&text, head);
+	buf_add(&text, e->json + 1, e->json_len - 1);
+	replay.completion = text.overflow ? NULL : json_parse(text.data, text.len, &(struct err){0});
+	buf_release(&text);
+	if (!replay.completion)
+		return false;
+	verdict = stream_replay(&replay);
+	json_object_put(replay.completion);
+	sse_write_data(&p->out, "[DONE]", 6);
+	return verdict == 0 && !p->out.overflow;
+}
+
+static enum verdict serve_stream(struct txn *t, const struct cache_entry *e, const char *head)
+{
+	/* an event holds at most the answer; what it says of itself is in the answer too */
+	struct player p = {.t = t, .entry = e, .out = BUF_INIT(PIECE_BYTES + 2 * e->json_len + PIECE_BYTES)};
+	bool good = play(&p, head);
+	enum verdict verdict = ANSWERED;
+
+	if (good)
+		send(&p);
+	else if (!p.begun)
+		verdict = NEXT;
+	else if (!p.gone)
+		verdict = txn_fail(t, ERR_INTERNAL, NULL, "The remembered answer cannot be played to its end.");
+	buf_release(&p.out);
+	return verdict;
+}
+
 static enum verdict serve(struct txn *t, const struct cache_entry *e)
 {
 	const char *head = fresh_head(t, e);
-	struct buf stream = BUF_INIT(STREAM_MAX);
-	enum verdict verdict = NEXT;
 
-	if (!t->chat.stream) {
-		take_facts(t, e, clock_real_ms());
-		return answer_whole(t, 200, "application/json",
-			(struct hash_part[]){{head, strlen(head)}, {e->json + 1, e->json_len - 1}}, 2);
-	}
-	if (play(t, e, head, &stream)) {
-		take_facts(t, e, clock_real_ms());
-		answer_begin(t, 200, "text/event-stream; charset=utf-8");
-		answer_piece(t, stream.data, stream.len, true);
-		verdict = ANSWERED;
-	}
-	buf_release(&stream);
-	return verdict;
+	if (t->chat.stream)
+		return serve_stream(t, e, head);
+	take_facts(t, e, clock_real_ms());
+	return answer_whole(t, 200, "application/json",
+		(struct hash_part[]){{head, strlen(head)}, {e->json + 1, e->json_len - 1}}, 2);
 }
 
 enum verdict stage_lookup(struct txn *t)
@@ -94,9 +125,7 @@ enum verdict stage_lookup(struct txn *t)
 		return NEXT;
 	t->cache = CACHE_MISS;
 	t->store_down |= t->entry->result == STORE_DOWN || t->entry->result == STORE_FAIL;
-	if (t->entry->result != STORE_OK || !cache_decode(&e, t->entry->value, t->entry->value_len, t->cache_hash))
-		return NEXT;
-	if (e.expires_ms <= clock_real_ms())
+	if (!cache_read(t, t->entry, true, t->cache_hash, &e) || e.expires_ms <= clock_real_ms())
 		return NEXT;
 	return serve(t, &e);
 }

@@ -181,7 +181,7 @@ enum verdict stage_relay(struct txn *t)
 
 	r.usage = (struct usage_view){
 		.asked = t->chat.include_usage, .running = t->chat.running_usage, .choices = t->chat.choices};
-	assembly_init(&r.assembly, t->endpoint->operation->form, STORE_VALUE_MAX);
+	assembly_init(&r.assembly, t->endpoint->operation->form, (size_t)t->config->cache.max_entry);
 	call(&r, &report);
 	verdict = judge(&r, &report);
 	relay_release(&r);

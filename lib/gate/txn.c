@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { LARGE_BODY = 1 << 20 /* bytes of an answer that leaves much memory behind */ };
+
 static const struct stage chat_stages[] = {
 	{"auth", stage_auth},     /* key → who is asking, what they may call */
 	{"parse", stage_parse},   /* body → a valid request, in one spelling */
@@ -164,6 +166,6 @@ void txn_run(struct worker *w)
 	fcgi_finish();
 	store_end(w->store);
 	arena_reset(&w->arena);
-	if (t->called)
+	if (t->called || t->body_bytes > LARGE_BODY)
 		heap_trim(); /* nobody waits now, and the next answer may be a long time off */
 }

@@ -1,6 +1,7 @@
 /* No threads, no locks, no event loop: that is the design's great simplicity. */
 #include "gate/worker.h"
 
+#include "base/heap.h"
 #include "base/log.h"
 #include "edge/fcgi.h"
 #include "edge/super.h"
@@ -37,6 +38,7 @@ int worker_run(struct worker *w, void (*before)(struct worker *w))
 		return 1;
 	}
 	super_worker_signals(fcgi_stop_accepting);
+	heap_keep();
 	for (;;) {
 		become_idle(w);
 		if (!fcgi_accept())

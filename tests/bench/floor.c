@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { VALUE_MAX = 65536 };
+enum { VALUE_MAX = 1 << 20 };
 
 static int store_connect(const char *path)
 {

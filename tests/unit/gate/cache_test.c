@@ -1,126 +1,20 @@
-/* An entry is what was put there, for the question it was put there for, or it is a miss. */
+/* What a question is called, and that its answer is found under that name and nowhere else. */
 #include "../memcached_unit.h"
 
+#include "base/seal.h"
 #include "gate/cache.h"
 
-enum { ENTRY_MAX = 1 << 20 };
-
 static const uint8_t hash[32] = {1, 2, 3, 4, 5, 6, 7, 8}, other_hash[32] = {1, 2, 3, 4, 5, 6, 7, 9};
-
-static const struct cache_entry entry = {.stored_ms = 1700000000123,
-	.expires_ms = 1700003600123,
-	.input_tokens = 9,
-	.output_tokens = 12,
-	.cached_tokens = -1,
-	.model = "gpt-4o-mini-2024-07-18",
-	.finish_reasons = "stop,length",
-	.json = "{\"choices\":[]}",
-	.json_len = 14,
-	.script = "[[0,\"content\",1,2]]",
-	.script_len = 19};
-
-static void check_same(const struct cache_entry *a, const struct cache_entry *b)
-{
-	assert_true(a->stored_ms == b->stored_ms);
-	assert_true(a->expires_ms == b->expires_ms);
-	assert_true(a->input_tokens == b->input_tokens);
-	assert_true(a->output_tokens == b->output_tokens);
-	assert_true(a->cached_tokens == b->cached_tokens);
-	assert_string_equal(a->model, b->model);
-	assert_string_equal(a->finish_reasons, b->finish_reasons);
-	assert_int_equal(a->json_len, b->json_len);
-	assert_memory_equal(a->json, b->json, b->json_len);
-	assert_int_equal(a->script_len, b->script_len);
-	assert_memory_equal(a->script, b->script, b->script_len);
-}
-
-static bool decode(struct cache_entry *e, const char *bytes, size_t len, const uint8_t of[32])
-{
-	char *copy = exact_copy(bytes, len);
-	bool good = cache_decode(e, copy, len, of);
-
-	if (good)
-		check_same(e, &entry);
-	free(copy);
-	return good;
-}
-
-static void test_round_trip(void **state)
-{
-	static const struct cache_entry bare = {.input_tokens = -1,
-		.output_tokens = -1,
-		.cached_tokens = -1,
-		.model = "",
-		.finish_reasons = "",
-		.json = "{}",
-		.json_len = 2,
-		.script = ""};
-	struct buf bytes = BUF_INIT(ENTRY_MAX);
-	struct cache_entry e;
-
-	(void)state;
-	cache_encode(&bytes, &entry, hash);
-	assert_true(decode(&e, bytes.data, bytes.len, hash));
-	buf_reset(&bytes);
-	buf_adds(&bytes, "before"); /* it appends */
-	cache_encode(&bytes, &entry, hash);
-	assert_true(decode(&e, bytes.data + 6, bytes.len - 6, hash));
-	buf_reset(&bytes);
-	cache_encode(&bytes, &bare, hash);
-	assert_true(cache_decode(&e, bytes.data, bytes.len, hash));
-	check_same(&e, &bare);
-	buf_release(&bytes);
-}
-
-static void test_any_change_is_a_miss(void **state)
-{
-	struct buf bytes = BUF_INIT(ENTRY_MAX);
-	struct cache_entry e;
-	size_t i;
-
-	(void)state;
-	cache_encode(&bytes, &entry, hash);
-	for (i = 0; i < bytes.len * 8; i++) {
-		bytes.data[i / 8] ^= (char)(1 << i % 8);
-		if (decode(&e, bytes.data, bytes.len, hash))
-			fail_msg("bit %zu of byte %zu", i % 8, i / 8);
-		bytes.data[i / 8] ^= (char)(1 << i % 8);
-	}
-	for (i = 0; i < bytes.len; i++)
-		assert_false(decode(&e, bytes.data, i, hash));
-	for (i = 1; i < bytes.len; i++)
-		assert_false(decode(&e, bytes.data + i, bytes.len - i, hash));
-	assert_false(decode(&e, bytes.data, bytes.len, other_hash));
-	assert_true(decode(&e, bytes.data, bytes.len, hash));
-	buf_addc(&bytes, '\0');
-	assert_false(decode(&e, bytes.data, bytes.len, hash));
-	buf_release(&bytes);
-}
-
-static void test_too_large(void **state)
-{
-	struct cache_entry large = entry;
-	struct buf bytes = BUF_INIT(1000);
-	char *json = calloc(1, 2000);
-
-	(void)state;
-	assert_non_null(json);
-	large.json = json;
-	large.json_len = 2000;
-	cache_encode(&bytes, &large, hash);
-	assert_true(bytes.overflow);
-	buf_release(&bytes);
-	free(json);
-}
 
 /* ---- the key ---- */
 
 struct question {
 	int scope;
+	struct seal *sealed;
 	const char *key, *team, *operation, *provider, *base_url, *model, *body;
 };
 
-static const struct question usual = {SCOPE_KEY, "alice", "red", "chat", "p", "http://h/v1", "real",
+static const struct question usual = {SCOPE_KEY, NULL, "alice", "red", "chat", "p", "http://h/v1", "real",
 	"{'model':'m','messages':[{'role':'user','content':'a'}]}"};
 
 static void key_of(const struct question *q, char out[TXN_KEY])
@@ -128,7 +22,7 @@ static void key_of(const struct question *q, char out[TXN_KEY])
 	static const char *no_headers[] = {NULL};
 	struct config c = {.server.max_body = 65536,
 		.memcached.prefix = "pv",
-		.cache.scope = q->scope,
+		.cache = {.scope = q->scope, .sealed = q->sealed},
 		.forward_headers = no_headers};
 	struct provider p = {.name = q->provider, .base_url = q->base_url};
 	struct model m = {.name = "m", .model = q->model, .provider = &p};
@@ -196,21 +90,67 @@ static void test_scope(void **state)
 	assert_false(share(&a, &b));
 }
 
+static void test_keyed_names(void **state)
+{
+	struct question a = usual, b = usual;
+
+	(void)state;
+	a.sealed = seal_new("a secret of some bytes");
+	assert_false(share(&a, &usual));
+	b.sealed = seal_new("a secret of some bytes");
+	assert_true(share(&a, &b)); /* on all hosts */
+	b.model = "other";
+	assert_false(share(&a, &b));
+	seal_free(b.sealed);
+	b = usual;
+	b.sealed = seal_new("another secret of some");
+	assert_false(share(&a, &b));
+	seal_free(a.sealed);
+	seal_free(b.sealed);
+}
+
 /* ---- remembering ---- */
+
+#define LASTING "{\"model\":\"m\",\"choices\":[],\"usage\":null}"
+
+static void check_found(struct txn *t, const char *key)
+{
+	struct store_item get = {.op = STORE_GET, .key = key};
+	struct cache_entry e;
+	int64_t now = clock_real_ms();
+
+	assert_int_equal(run_one(t->worker->store, &get), STORE_OK);
+	assert_true(cache_read(t, &get, true, hash, &e));
+	assert_int_equal(e.json_len, strlen(LASTING));
+	assert_memory_equal(e.json, LASTING, e.json_len);
+	assert_int_equal(e.script_len, 2);
+	assert_int_equal(e.input_tokens, 3);
+	assert_in_range(now - e.stored_ms, 0, 10000);
+	assert_true(e.expires_ms - e.stored_ms == 3600000);
+	get.key = "pv:a:other"; /* another key's content */
+	assert_false(cache_read(t, &get, true, hash, &e));
+}
+
+static void check_put(struct txn *t, struct json_object *completion)
+{
+	assert_true(cache_put(t, completion, "[]", 2));
+	check_found(t, t->cache_key);
+	assert_true(cache_put_under(t, "pv:e:nonce", 60, completion, "[]", 2));
+	check_found(t, "pv:e:nonce");
+}
 
 static void test_put(void **state)
 {
 	static struct memcached server;
 	char folder[FOLDER_PATH];
 	const char *const servers[] = {server.path, NULL};
+	struct config c = {.memcached.prefix = "pv", .cache.max_entry = 1000};
 	struct model m = {.name = "m", .cache.ttl = 3600000000};
 	struct worker w = {0};
-	struct txn t = {.worker = &w, .model = &m, .cache_key = "pv:a:key"};
+	struct arena arena = ARENA_INIT;
+	struct txn t = {.config = &c, .worker = &w, .model = &m, .arena = &arena, .cache_key = "pv:a:key"};
 	struct json_object *completion =
 		parse_json("{'id':'chatcmpl-1','created':1,'model':'m','choices':[],'usage':null}");
-	struct store_item get = {.op = STORE_GET, .key = t.cache_key};
-	struct cache_entry e;
-	int64_t now = clock_real_ms();
 
 	(void)state;
 	make_folder(folder);
@@ -220,34 +160,61 @@ static void test_put(void **state)
 	memcpy(t.cache_hash, hash, sizeof(hash));
 	answer_facts_init(&t.facts);
 	t.facts.input_tokens = 3;
-	assert_true(cache_put(&t, completion, "[]", 2));
-	assert_int_equal(run_one(w.store, &get), STORE_OK);
-	assert_true(cache_decode(&e, get.value, get.value_len, hash));
-	assert_int_equal(e.json_len, strlen("{\"model\":\"m\",\"choices\":[],\"usage\":null}"));
-	assert_memory_equal(e.json, "{\"model\":\"m\",\"choices\":[],\"usage\":null}", e.json_len);
-	assert_int_equal(e.script_len, 2);
-	assert_int_equal(e.input_tokens, 3);
-	assert_in_range(e.stored_ms - now, 0, 10000);
-	assert_true(e.expires_ms - e.stored_ms == 3600000);
-	assert_false(cache_decode(&e, get.value, get.value_len, other_hash));
+	check_put(&t, completion);
+	c.cache.sealed = seal_new("a secret of some bytes");
+	check_put(&t, completion);
+	c.cache.max_entry = 100; /* less than it takes */
+	assert_false(cache_put(&t, completion, "[]", 2));
+	c.cache.max_entry = 1000;
 	memcached_end(&server);
 	unlink(server.path);
 	store_begin(w.store);
 	assert_false(cache_put(&t, completion, "[]", 2)); /* and nobody is worse off */
 	json_release(completion);
+	seal_free(c.cache.sealed);
+	arena_release(&arena);
 	store_free(w.store);
 	remove_folder(folder);
+}
+
+/* {"choices":[]} as version 0.1.0 remembered it for `hash`. */
+static void test_format_before(void **state)
+{
+	static const char format_1[] =
+		"50564345010000008869e86d83cbb6327e30fbc294dcffbd7b68e5cf8b010000fb561cd08b01000009000000000000000c00000000000000"
+		"ffffffffffffffff170000000c0000000e000000130000006770742d346f2d6d696e692d323032342d30372d31380073746f702c6c656e67"
+		"7468007b2263686f69636573223a5b5d7d5b5b302c22636f6e74656e74222c312c325d5d";
+	uint8_t bytes[(sizeof(format_1) - 1) / 2];
+	struct config c = {.memcached.prefix = "pv", .cache.max_entry = 1000};
+	struct arena arena = ARENA_INIT;
+	struct txn t = {.config = &c, .arena = &arena};
+	struct store_item got = {
+		.op = STORE_GET, .key = "pv:a:key", .value = bytes, .value_len = sizeof(bytes), .result = STORE_OK};
+	struct cache_entry e;
+
+	(void)state;
+	assert_true(hash_unhex(format_1, bytes, sizeof(bytes)));
+	assert_true(cache_read(&t, &got, true, hash, &e));
+	assert_int_equal(e.json_len, 14);
+	assert_memory_equal(e.json, "{\"choices\":[]}", 14);
+	assert_false(cache_read(&t, &got, true, other_hash, &e));
+	c.cache.sealed = seal_new("a secret of some bytes");
+	assert_false(cache_read(&t, &got, true, hash, &e)); /* anybody could have written it */
+	seal_free(c.cache.sealed);
+	c.cache.sealed = NULL;
+	got.result = STORE_DOWN;
+	assert_false(cache_read(&t, &got, true, hash, &e));
+	arena_release(&arena);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_any_change_is_a_miss),
-		cmocka_unit_test(test_too_large),
 		cmocka_unit_test(test_key),
 		cmocka_unit_test(test_scope),
+		cmocka_unit_test(test_keyed_names),
 		cmocka_unit_test(test_put),
+		cmocka_unit_test(test_format_before),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -137,6 +137,35 @@ static void test_secret_variable(void **state)
 	assert_false(contains(u.message, "sk-789"));
 }
 
+/* Nobody is unsealed by accident: a seal that is named and is none is an error. */
+static void test_seal(void **state)
+{
+	static const char seal[] = WITH("'cache':{'seal':'${UNIT_KEY}'}");
+	struct config *c;
+
+	(void)state;
+	setenv("UNIT_KEY", "sixteen-bytes-01", 1);
+	c = must_load(seal);
+	assert_non_null(c->cache.sealed);
+	config_free(c);
+	setenv("UNIT_KEY", "fifteen-bytes-1", 1);
+	check_refused(seal, "cache.seal", PARTS("found 15 bytes", "at least 16"));
+	assert_false(contains(u.message, "fifteen-bytes"));
+	setenv("UNIT_KEY", "", 1); /* as good as not set */
+	check_refused(seal, "cache.seal", PARTS("UNIT_KEY is not set"));
+	unsetenv("UNIT_KEY");
+	check_refused(seal, "cache.seal", PARTS("UNIT_KEY is not set"));
+	check_refused(WITH("'cache':{'seal':''}"), "cache.seal", PARTS("found 0 bytes"));
+	check_refused(WITH("'cache':{'seal':'${UNIT_KEY:-}'}"), "cache.seal", PARTS("found 0 bytes"));
+	check_refused(WITH("'cache':{'seal':'a secret that stands here'}"), "cache.seal", PARTS("chmod 600"));
+	write_file(u.secret, "sixteen-bytes-01\n", 0600);
+	c = must_load(WITH("'cache':{'seal':{'file':'secret'}}"));
+	assert_non_null(c->cache.sealed);
+	config_free(c);
+	unlink(u.secret);
+	check_refused(WITH("'cache':{'seal':{'file':'secret'}}"), "cache.seal", PARTS("No such file"));
+}
+
 static void test_literal_secret(void **state)
 {
 	struct config *c;
@@ -367,6 +396,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_environment_in_figures, config_unit_begin, config_unit_end),
 		cmocka_unit_test_setup_teardown(test_secret_file, config_unit_begin, config_unit_end),
 		cmocka_unit_test_setup_teardown(test_secret_variable, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_seal, config_unit_begin, config_unit_end),
 		cmocka_unit_test_setup_teardown(test_literal_secret, config_unit_begin, config_unit_end),
 		cmocka_unit_test_setup_teardown(test_keys, config_unit_begin, config_unit_end),
 		cmocka_unit_test_setup_teardown(test_bad_keys, config_unit_begin, config_unit_end),

@@ -21,6 +21,8 @@ static void test_defaults(void **state)
 	assert_true(c->cache.enabled);
 	assert_int_equal(c->cache.ttl, 3600000000);
 	assert_int_equal(c->cache.scope, SCOPE_KEY);
+	assert_int_equal(c->cache.max_entry, 16 << 20);
+	assert_null(c->cache.sealed);
 	assert_int_equal(c->limits.count, 0);
 	assert_int_equal(c->stream.commit_after, 5000000);
 	assert_int_equal(c->log.to, LOG_TO_FASTCGI);
@@ -45,7 +47,7 @@ static void test_values(void **state)
 		"'providers':{'p':{'base_url':'https://h/v1/','timeout':{'connect':'1ms','total':'1d'},'stream_options':false}},"
 		"'models':{'m':{'provider':'p','model':'real','context':10,'max_output':5,"
 		"'price':{'input':'0.15','cached_input':0.075,'output':1},'cache':{'off':true,'ttl':'5m'}}},"
-		"'cache':{'enabled':false,'ttl':'1d','scope':'everyone'},"
+		"'cache':{'enabled':false,'ttl':'1d','scope':'everyone','max_entry':'2MB'},"
 		"'limits':[{'name':'a','per':['model','key'],'amount':7,'window':'1h','on_store_down':'local','enforce':false},"
 		"{'name':'b','per':[],'amount':1,'window':'1s'}],"
 		"'stream':{'commit_after':'0s','heartbeat':'500ms'},'keys_file':'keys.json','log':{'to':'stderr','level':'debug'}}");
@@ -70,6 +72,7 @@ static void test_values(void **state)
 	assert_true(m->cache.off);
 	assert_int_equal(m->cache.ttl, 300000000);
 	assert_int_equal(c->cache.scope, SCOPE_EVERYONE);
+	assert_int_equal(c->cache.max_entry, 2000000);
 	assert_int_equal(l[0].per, PER_MODEL | PER_KEY);
 	assert_int_equal(l[0].window, 3600000000);
 	assert_int_equal(l[0].on_store_down, STORE_DOWN_LOCAL);
@@ -125,6 +128,11 @@ static const struct wrong {
 	{WITH("'memcached':{'servers':7}"), "memcached.servers", "found 7", "a string or an array of strings"},
 	{WITH("'memcached':{'servers':['h',7]}"), "memcached.servers[1]", "found 7", "a string"},
 	{WITH("'memcached':{'servers':[null]}"), "memcached.servers[0]", "found null", "a string"},
+	{WITH("'cache':{'max_entry':'large'}"), "cache.max_entry", "found 'large'", "a size in bytes"},
+	{WITH("'cache':{'max_entry':1000}"), "cache.max_entry", "", "from 1024 to 134217728 bytes"},
+	{WITH("'cache':{'max_entry':'1GiB'}"), "cache.max_entry", "", "from 1024 to 134217728 bytes"},
+	{WITH("'cache':{'seal':true}"), "cache.seal", "a boolean", "a string or {'file'"},
+	{WITH("'cache':{'seal':null}"), "cache.seal", "null", "encrypts"},
 	{WITH("'limits':{}"), "limits", "found {}", "an array"},
 	{WITH("'limits':['rpm']"), "limits[0]", "found 'rpm'", "an object"},
 	{MODEL("'provider':'p','price':{'input':true,'output':1}"), "models.m.price.input", "found true",
