@@ -273,11 +273,26 @@ static int check_messages(struct json_object *body, struct err *err)
 	return 0;
 }
 
+/* Whatever they say, unless it is false or null: the provider keeps something, or answers behind our back. */
+static bool has_side_effect(struct json_object *body)
+{
+	static const char *const names[] = {"store", "background", "conversation"};
+	struct json_object *v;
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		v = json_get(body, names[i]);
+		if (v && !(field_is(v, FIELD_BOOLEAN) && !json_get_bool(body, names[i], false)))
+			return true;
+	}
+	return false;
+}
+
 /* What both operations have. */
 static int take_facts(struct chat *chat, struct json_object *body, struct err *err)
 {
 	struct json_object *options = json_get_object(body, "stream_options"),
-			   *usage = json_get(options, "include_usage");
+			   *usage = json_get(options, "include_usage"), *temperature = json_get(body, "temperature");
 
 	if (usage && !field_is(usage, FIELD_BOOLEAN))
 		return field_wrong_kind(err, "stream_options.include_usage", FIELD_BOOLEAN, usage);
@@ -287,7 +302,8 @@ static int take_facts(struct chat *chat, struct json_object *body, struct err *e
 		.choices = (int)json_get_int(body, "n", 1),
 		.stream = json_get_bool(body, "stream", false),
 		.include_usage = json_get_bool(options, "include_usage", false),
-		.side_effect = json_get_bool(body, "store", false),
+		.side_effect = has_side_effect(body),
+		.temperature_zero = temperature && json_object_get_double(temperature) == 0,
 		.user = json_get_str(body, "safety_identifier"),
 	};
 	if (!chat->user)
