@@ -10,17 +10,18 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { VERSION = 1, CHECK_BYTES = 16, HEAD_BYTES = 4 + 4 + CHECK_BYTES + 5 * 8 + 4 * 4, KEY_FORMAT = 1 };
+enum { VERSION = 2, CHECK_BYTES = 16, HEAD_BYTES = 4 + 4 + CHECK_BYTES + 5 * 8 + 4 * 4, KEY_FORMAT = 1 };
+enum { EPOCHS_BYTES = TXN_EPOCHS * 8 /* behind the head since version 2 */ };
 
 static const char MAGIC[4] = {'P', 'V', 'C', 'E'};
 
-static const char *scope_of(const struct txn *t)
+const char *cache_scope(struct arena *arena, const struct key *key, int scope)
 {
-	if (t->config->cache.scope == SCOPE_EVERYONE)
+	if (scope == SCOPE_EVERYONE)
 		return "everyone";
-	if (t->config->cache.scope == SCOPE_TEAM && t->key->team) /* a key without a team shares with nobody */
-		return arena_printf(t->arena, "team %s", t->key->team);
-	return arena_printf(t->arena, "key %s", t->key->name);
+	if (scope == SCOPE_TEAM && key->team)
+		return arena_printf(arena, "team %s", key->team);
+	return arena_printf(arena, "key %s", key->name);
 }
 
 static void part(struct buf *out, const char *text)
@@ -34,7 +35,7 @@ void cache_question(struct txn *t, struct buf *out)
 	const char **h;
 
 	buf_printf(out, "%d\n", KEY_FORMAT);
-	part(out, scope_of(t));
+	part(out, cache_scope(t->arena, t->key, t->model->cache.scope));
 	part(out, t->endpoint->operation->name);
 	part(out, t->model->provider->name);
 	part(out, t->model->provider->base_url);
@@ -104,6 +105,8 @@ void cache_encode(struct buf *out, const struct cache_entry *e, const uint8_t ha
 	put32(out, reasons_len);
 	put32(out, e->json_len);
 	put32(out, e->script_len);
+	put64(out, (int64_t)e->epochs[0]);
+	put64(out, (int64_t)e->epochs[1]);
 	buf_add(out, e->model, model_len);
 	buf_add(out, e->finish_reasons, reasons_len);
 	buf_add(out, e->json, e->json_len);
@@ -145,10 +148,15 @@ static bool check_fits(const char *bytes, size_t len, const uint8_t hash[32])
 bool cache_decode(struct cache_entry *e, const char *bytes, size_t len, const uint8_t hash[32])
 {
 	const char *p = bytes + 8 + CHECK_BYTES;
-	size_t model_len, reasons_len;
+	size_t model_len, reasons_len, head = HEAD_BYTES;
 
-	if (len < HEAD_BYTES || memcmp(bytes, MAGIC, sizeof(MAGIC)) != 0 || get32(bytes + 4) != VERSION ||
-		!check_fits(bytes, len, hash))
+	if (len < HEAD_BYTES || memcmp(bytes, MAGIC, sizeof(MAGIC)) != 0 || !check_fits(bytes, len, hash))
+		return false;
+	if (get32(bytes + 4) == VERSION)
+		head += EPOCHS_BYTES;
+	else if (get32(bytes + 4) != 1)
+		return false;
+	if (len < head)
 		return false;
 	*e = (struct cache_entry){.stored_ms = get64(p),
 		.expires_ms = get64(p + 8),
@@ -159,10 +167,13 @@ bool cache_decode(struct cache_entry *e, const char *bytes, size_t len, const ui
 	reasons_len = get32(p + 44);
 	e->json_len = get32(p + 48);
 	e->script_len = get32(p + 52);
-	if ((uint64_t)HEAD_BYTES + model_len + reasons_len + e->json_len + e->script_len != len || !model_len ||
-		!reasons_len)
+	if (head > HEAD_BYTES) {
+		e->epochs[0] = (uint64_t)get64(p + 56);
+		e->epochs[1] = (uint64_t)get64(p + 64);
+	}
+	if ((uint64_t)head + model_len + reasons_len + e->json_len + e->script_len != len || !model_len || !reasons_len)
 		return false;
-	e->model = bytes + HEAD_BYTES;
+	e->model = bytes + head;
 	e->finish_reasons = e->model + model_len;
 	e->json = e->finish_reasons + reasons_len;
 	e->script = e->json + e->json_len;
@@ -182,9 +193,14 @@ static void print_lasting(struct buf *out, struct json_object *completion)
 	json_object_put(lasting);
 }
 
+int64_t cache_ttl_ms(const struct txn *t)
+{
+	return (t->controls.ttl_us >= 0 ? t->controls.ttl_us : t->model->cache.ttl) / 1000;
+}
+
 struct store_item cache_set_item(const struct txn *t, const char *key, const struct buf *bytes)
 {
-	int64_t ttl_s = t->model->cache.ttl / 1000000;
+	int64_t ttl_s = (cache_ttl_ms(t) + 999) / 1000; /* 0 would be for ever */
 
 	return (struct store_item){.op = STORE_SET,
 		.pool = STORE_CACHE,
@@ -197,12 +213,13 @@ struct store_item cache_set_item(const struct txn *t, const char *key, const str
 bool cache_put(struct txn *t, struct json_object *completion, const char *script, size_t script_len)
 {
 	struct buf json = BUF_INIT(STORE_VALUE_MAX), bytes = BUF_INIT(STORE_VALUE_MAX);
-	int64_t now = clock_real_ms(), ttl_ms = t->model->cache.ttl / 1000;
+	int64_t now = clock_real_ms(), ttl_ms = cache_ttl_ms(t);
 	struct cache_entry e = {.stored_ms = now,
 		.expires_ms = now + ttl_ms,
 		.input_tokens = t->facts.input_tokens,
 		.output_tokens = t->facts.output_tokens,
 		.cached_tokens = t->facts.cached_tokens,
+		.epochs = {t->epochs[0], t->epochs[1]},
 		.model = t->facts.model,
 		.finish_reasons = t->facts.finish_reasons,
 		.script = script,

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "gate/answer.h"
 #include "gate/cache.h"
+#include "gate/epoch.h"
 #include "gate/price.h"
 #include "wire/embeddings.h"
 
@@ -23,10 +24,13 @@ struct embed_input {
 	size_t item_len;
 	const struct embed_input *twin; /* the same text earlier in this batch: bought once */
 	int64_t tokens;
+	uint64_t epochs[TXN_EPOCHS];
+	bool remember; /* its server is there to take it */
 };
 
 struct embed {
 	size_t count, known, twins;
+	size_t refused, expired; /* entries that were there and not to be served */
 	int64_t known_tokens;
 	struct embed_input *inputs;
 };
@@ -43,6 +47,7 @@ void embed_prepare(struct txn *t)
 	struct json_object *all = json_object_get(json_get(t->body, "input"));
 	struct embed_input *in;
 	size_t i;
+	int server;
 
 	e->count = embeddings_count(t->body);
 	e->inputs = arena_alloc(t->arena, e->count * sizeof(*e->inputs));
@@ -57,20 +62,39 @@ void embed_prepare(struct txn *t)
 		hash_sha256_parts(
 			(struct hash_part[]){{question.data, question.len}, {input.data, input.len}}, 2, in->hash);
 		cache_key_name(t, in->hash, in->key);
+		server = store_server_of(t->worker->store, STORE_CACHE, in->key);
+		epoch_prepare(t, server);
 		in->item = &t->batch[t->batch_count++];
-		*in->item = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = in->key};
+		*in->item = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = in->key, .server = server};
 	}
 	buf_release(&question);
 	buf_release(&input);
 }
 
+/* Whether there is an entry that may be served, and if not, why not. */
+static bool look(struct txn *t, struct embed *e, struct embed_input *in, struct cache_entry *entry, int64_t now)
+{
+	const struct store_item *item = in->item;
+
+	t->store_down |= item->result == STORE_DOWN || item->result == STORE_FAIL;
+	in->remember = epoch_read(t, item->server, in->epochs);
+	t->store_down |= !in->remember;
+	if (!in->remember || item->result != STORE_OK || !cache_decode(entry, item->value, item->value_len, in->hash) ||
+		!epoch_fits(entry, in->epochs))
+		return false;
+	if (entry->expires_ms <= now)
+		return e->expired++, false;
+	if (!controls_allow(&t->controls, now - entry->stored_ms))
+		return e->refused++, false;
+	return true;
+}
+
 static void take_entry(struct txn *t, struct embed *e, struct embed_input *in)
 {
+	int64_t now = clock_real_ms();
 	struct cache_entry entry;
 
-	t->store_down |= in->item->result == STORE_DOWN || in->item->result == STORE_FAIL;
-	if (in->item->result != STORE_OK || !cache_decode(&entry, in->item->value, in->item->value_len, in->hash) ||
-		entry.expires_ms <= clock_real_ms())
+	if (!look(t, e, in, &entry, now))
 		return;
 	in->item_json = arena_strndup(t->arena, entry.json, entry.json_len); /* kept beyond the next batch */
 	in->item_len = entry.json_len;
@@ -78,10 +102,10 @@ static void take_entry(struct txn *t, struct embed *e, struct embed_input *in)
 	e->known++;
 	e->known_tokens += in->tokens > 0 ? in->tokens : 0;
 	snprintf(t->facts.model, sizeof(t->facts.model), "%s", entry.model);
-	if (!t->cache_age_ms || clock_real_ms() - entry.stored_ms > t->cache_age_ms)
-		t->cache_age_ms = clock_real_ms() - entry.stored_ms;
-	if (!t->cache_ttl_ms || entry.expires_ms - clock_real_ms() < t->cache_ttl_ms)
-		t->cache_ttl_ms = entry.expires_ms - clock_real_ms();
+	if (now - entry.stored_ms > t->cache_age_ms)
+		t->cache_age_ms = now - entry.stored_ms;
+	if (!t->cache_ttl_ms || entry.expires_ms - now < t->cache_ttl_ms)
+		t->cache_ttl_ms = entry.expires_ms - now;
 }
 
 static int64_t price_of_input(const struct txn *t, int64_t tokens)
@@ -151,8 +175,7 @@ enum verdict embed_lookup(struct txn *t)
 		t->cache = CACHE_HIT;
 		return answer_all(t, 0);
 	}
-	t->cache = e->known ? CACHE_PARTIAL : CACHE_MISS;
-	t->cache_age_ms = 0;
+	t->cache = e->known ? CACHE_PARTIAL : e->refused ? CACHE_REFUSED : e->expired ? CACHE_EXPIRED : CACHE_MISS;
 	embeddings_keep(t->body, wanted);
 	return NEXT;
 }
@@ -192,7 +215,7 @@ static void remember(struct txn *t, struct json_object **bought)
 	struct embed *e = t->embed;
 	struct store_item *items = arena_alloc(t->arena, e->count * sizeof(*items));
 	struct buf *bytes = arena_alloc(t->arena, e->count * sizeof(*bytes)), json = BUF_INIT(STORE_VALUE_MAX);
-	int64_t now = clock_real_ms(), ttl_ms = t->model->cache.ttl / 1000;
+	int64_t now = clock_real_ms(), ttl_ms = cache_ttl_ms(t);
 	struct cache_entry entry = {.stored_ms = now,
 		.expires_ms = now + ttl_ms,
 		.output_tokens = 0,
@@ -204,13 +227,14 @@ static void remember(struct txn *t, struct json_object **bought)
 
 	for (i = 0; i < e->count; i++) {
 		bytes[i] = BUF_INIT(STORE_VALUE_MAX);
-		if (!bought[i])
+		if (!bought[i] || !e->inputs[i].remember)
 			continue;
 		buf_reset(&json);
 		print_item(&json, bought[i]);
 		entry.json = json.data;
 		entry.json_len = json.len;
 		entry.input_tokens = e->inputs[i].tokens;
+		memcpy(entry.epochs, e->inputs[i].epochs, sizeof(entry.epochs));
 		if (!json.overflow)
 			cache_encode(&bytes[i], &entry, e->inputs[i].hash);
 		if (bytes[i].len && !bytes[i].overflow)
@@ -234,7 +258,7 @@ enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_obj
 	answer_facts_read(&t->facts, answer);
 	t->facts.output_tokens = 0;
 	t->cost_pusd = price_of_input(t, t->facts.input_tokens);
-	if (!e || (t->cache == CACHE_BYPASS && e->known + e->twins == 0))
+	if (!e || (!t->remember && e->known + e->twins == 0))
 		return answer_json(t, 200, text); /* not remembered: passed on as it is */
 	bought = arena_alloc(t->arena, e->count * sizeof(struct json_object *));
 	for (i = 0; i < e->count; i++) {
@@ -249,7 +273,7 @@ enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_obj
 			return answer_json(t, 200, text);
 	}
 	share(e, t->facts.input_tokens > 0 ? t->facts.input_tokens : 0);
-	if (t->cache != CACHE_BYPASS)
+	if (t->remember)
 		remember(t, bought);
 	if (e->known + e->twins == 0)
 		return answer_json(t, 200, text);

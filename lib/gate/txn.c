@@ -14,12 +14,13 @@
 #include <string.h>
 
 static const struct stage chat_stages[] = {
-	{"auth", stage_auth},     /* key → who is asking, what they may call */
-	{"parse", stage_parse},   /* body → a valid request, in one spelling */
-	{"meter", stage_meter},   /* count it against its request limits, or refuse */
-	{"lookup", stage_lookup}, /* cached answer? serve it, JSON or stream */
-	{"route", stage_route},   /* may it go to a provider now? */
-	{"relay", stage_relay},   /* call it, pass its answer on as it comes, remember it */
+	{"auth", stage_auth},         /* key → who is asking, what they may call */
+	{"parse", stage_parse},       /* body → a valid request, in one spelling */
+	{"controls", stage_controls}, /* headers → what the client asks of the cache */
+	{"meter", stage_meter},       /* count it against its request limits, or refuse */
+	{"lookup", stage_lookup},     /* cached answer? serve it, JSON or stream */
+	{"route", stage_route},       /* may it go to a provider now? */
+	{"relay", stage_relay},       /* call it, pass its answer on as it comes, remember it */
 	{NULL, NULL},
 };
 static const struct stage models_stages[] = {{"auth", stage_auth}, {"models", stage_models}, {NULL, NULL}};
@@ -153,6 +154,7 @@ void txn_run(struct worker *w)
 		.config = w->config,
 		.arena = &w->arena,
 		.started_us = clock_mono_us(),
+		.controls = CACHE_CONTROLS_INIT,
 		.cost_pusd = -1,
 		.saved_pusd = -1};
 	answer_facts_init(&t->facts);

@@ -44,8 +44,10 @@ static void check_bytes(const char *bytes, size_t len, const uint8_t hash[32])
 
 	if (!cache_decode(&entry, bytes, len, hash))
 		return;
-	cache_encode(&again, &entry, hash);
-	BUG_ON(again.len != len || memcmp(again.data, bytes, len) != 0);
+	if (entry.epochs[0]) { /* of this version */
+		cache_encode(&again, &entry, hash);
+		BUG_ON(again.len != len || memcmp(again.data, bytes, len) != 0);
+	}
 	play(&entry);
 	buf_release(&again);
 }

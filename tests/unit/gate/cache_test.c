@@ -12,6 +12,7 @@ static const struct cache_entry entry = {.stored_ms = 1700000000123,
 	.input_tokens = 9,
 	.output_tokens = 12,
 	.cached_tokens = -1,
+	.epochs = {1700000000000000, 1700000000000001},
 	.model = "gpt-4o-mini-2024-07-18",
 	.finish_reasons = "stop,length",
 	.json = "{\"choices\":[]}",
@@ -26,6 +27,7 @@ static void check_same(const struct cache_entry *a, const struct cache_entry *b)
 	assert_true(a->input_tokens == b->input_tokens);
 	assert_true(a->output_tokens == b->output_tokens);
 	assert_true(a->cached_tokens == b->cached_tokens);
+	assert_memory_equal(a->epochs, b->epochs, sizeof(a->epochs));
 	assert_string_equal(a->model, b->model);
 	assert_string_equal(a->finish_reasons, b->finish_reasons);
 	assert_int_equal(a->json_len, b->json_len);
@@ -126,12 +128,9 @@ static const struct question usual = {SCOPE_KEY, "alice", "red", "chat", "p", "h
 static void key_of(const struct question *q, char out[TXN_KEY])
 {
 	static const char *no_headers[] = {NULL};
-	struct config c = {.server.max_body = 65536,
-		.memcached.prefix = "pv",
-		.cache.scope = q->scope,
-		.forward_headers = no_headers};
+	struct config c = {.server.max_body = 65536, .memcached.prefix = "pv", .forward_headers = no_headers};
 	struct provider p = {.name = q->provider, .base_url = q->base_url};
-	struct model m = {.name = "m", .model = q->model, .provider = &p};
+	struct model m = {.name = "m", .model = q->model, .provider = &p, .cache.scope = q->scope};
 	struct operation o = {.name = q->operation};
 	struct endpoint e = {.operation = &o};
 	struct key k = {.name = q->key, .team = q->team};
@@ -205,7 +204,8 @@ static void test_put(void **state)
 	const char *const servers[] = {server.path, NULL};
 	struct model m = {.name = "m", .cache.ttl = 3600000000};
 	struct worker w = {0};
-	struct txn t = {.worker = &w, .model = &m, .cache_key = "pv:a:key"};
+	struct txn t = {
+		.worker = &w, .model = &m, .controls = CACHE_CONTROLS_INIT, .cache_key = "pv:a:key", .epochs = {2, 4}};
 	struct json_object *completion =
 		parse_json("{'id':'chatcmpl-1','created':1,'model':'m','choices':[],'usage':null}");
 	struct store_item get = {.op = STORE_GET, .key = t.cache_key};
@@ -229,6 +229,7 @@ static void test_put(void **state)
 	assert_int_equal(e.input_tokens, 3);
 	assert_in_range(e.stored_ms - now, 0, 10000);
 	assert_true(e.expires_ms - e.stored_ms == 3600000);
+	assert_true(e.epochs[0] == 2 && e.epochs[1] == 4);
 	assert_false(cache_decode(&e, get.value, get.value_len, other_hash));
 	memcached_end(&server);
 	unlink(server.path);
