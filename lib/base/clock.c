@@ -18,12 +18,17 @@ int64_t clock_mono_ms(void)
 	return clock_mono_us() / 1000;
 }
 
-int64_t clock_real_ms(void)
+int64_t clock_real_us(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+int64_t clock_real_ms(void)
+{
+	return clock_real_us() / 1000;
 }
 
 void clock_text(int64_t real_ms, char out[CLOCK_TEXT])

@@ -12,6 +12,7 @@ int64_t clock_mono_us(void);
 int64_t clock_mono_ms(void);
 
 /* Since 1970, UTC. */
+int64_t clock_real_us(void);
 int64_t clock_real_ms(void);
 
 /* "2026-11-23T15:43:41.042Z"; out has CLOCK_TEXT bytes. */

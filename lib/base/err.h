@@ -34,6 +34,8 @@ enum err_retry { RETRY_UNSAID, RETRY_NO, RETRY_YES };
 	X(API_KEY_DISABLED, "api_key_disabled", 401, "invalid_request_error", RETRY_NO, "caller_api_key_disabled") \
 	X(MODEL_NOT_ALLOWED, "model_not_allowed", 403, "invalid_request_error", RETRY_NO, "policy_model_not_allowed") \
 	X(MODEL_NOT_FOUND, "model_not_found", 404, "invalid_request_error", RETRY_NO, "caller_model_not_found") \
+	X(ADMIN_ONLY, "admin_key_required", 403, "invalid_request_error", RETRY_NO, "policy_admin_only") \
+	X(SCOPE_NOT_FOUND, "scope_not_found", 404, "invalid_request_error", RETRY_NO, "caller_scope_not_found") \
 	X(UNKNOWN_URL, "unknown_url", 404, "invalid_request_error", RETRY_NO, "caller_unknown_url") \
 	X(METHOD_NOT_ALLOWED, "method_not_allowed", 405, "invalid_request_error", RETRY_NO, \
 		"caller_method_not_allowed") \
@@ -42,9 +44,11 @@ enum err_retry { RETRY_UNSAID, RETRY_NO, RETRY_YES };
 	X(MEDIA_TYPE, "unsupported_media_type", 415, "invalid_request_error", RETRY_NO, \
 		"caller_unsupported_media_type") \
 	X(RATE_LIMIT, "rate_limit_exceeded", 429, "rate_limit_error", RETRY_UNSAID, "policy_rate_limit") \
+	X(NOT_CACHED, "not_cached", 504, "invalid_request_error", RETRY_NO, "caller_only_if_cached") \
 	X(OVERLOADED, "server_is_overloaded", 503, "server_error", RETRY_YES, "policy_overloaded") \
 	X(DRAINING, "server_is_overloaded", 503, "server_error", RETRY_YES, "policy_draining") \
 	X(LIMIT_STORE_DOWN, "limit_store_unavailable", 503, "server_error", RETRY_YES, "store_unavailable") \
+	X(PURGE_INCOMPLETE, "purge_incomplete", 503, "server_error", RETRY_YES, "store_purge_incomplete") \
 	X(PROVIDER_OFF, "provider_not_configured", 503, "server_error", RETRY_NO, "policy_provider_off") \
 	X(PROVIDER_UNREACHABLE, "provider_unreachable", 502, "server_error", RETRY_UNSAID, "provider_unreachable") \
 	X(PROVIDER_TLS, "provider_tls_error", 502, "server_error", RETRY_UNSAID, "provider_tls") \

@@ -107,6 +107,54 @@ bool http_media_type_is(const char *content_type, const char *type)
 	return *content_type == '\0' || *content_type == ';';
 }
 
+/* Adds a character if there is room for it. */
+static void put(char *out, size_t room, size_t *len, char c)
+{
+	if (*len + 1 < room)
+		out[(*len)++] = c;
+	out[*len] = '\0';
+}
+
+/* A quoted-string without its quotes and backslashes (RFC 9110, 5.6.4); returns what stands behind it. */
+static const char *take_quoted(const char *s, char *out, size_t room)
+{
+	size_t len = 0;
+
+	for (s++; *s && *s != '"'; s++) {
+		s += *s == '\\' && s[1];
+		put(out, room, &len, *s);
+	}
+	return *s ? s + 1 : s;
+}
+
+static const char *take_token(const char *s, char *out, size_t room)
+{
+	size_t len = 0;
+
+	for (; *s && !strchr(" \t,;=\"", *s); s++)
+		put(out, room, &len, *s);
+	return s;
+}
+
+bool http_directive_next(const char **at, struct http_directive *d)
+{
+	const char *s = *at + strspn(*at, ", \t");
+	struct http_directive rest;
+
+	*d = (struct http_directive){0};
+	if (!*s)
+		return false;
+	s = take_token(s, d->name, sizeof(d->name));
+	if (*s == '=' && s[1] == '"')
+		s = take_quoted(s + 1, d->value, sizeof(d->value));
+	else if (*s == '=')
+		s = take_token(s + 1, d->value, sizeof(d->value));
+	while (*s && *s != ',') /* a comma within quotes separates nothing */
+		s = *s == '"' ? take_quoted(s, rest.value, sizeof(rest.value)) : s + 1;
+	*at = s;
+	return true;
+}
+
 static bool hex_nonzero(const char *s, size_t n)
 {
 	return strspn(s, "0123456789abcdef") >= n && strspn(s, "0") < n;

@@ -25,6 +25,16 @@ bool http_request_id_valid(const char *id);
 /* The media type without its parameters is `type` (RFC 9110, 8.3.1), whatever its case. */
 bool http_media_type_is(const char *content_type, const char *type);
 
+/*
+ * The next of a list of directives: name, name=value or name="value" between commas, of which several may stand in a
+ * row (RFC 9110, 5.6.1; RFC 9111, 5.2). False at the end. A name or value that does not fit is cut: nobody's. What
+ * stands wrongly is passed over up to the next comma.
+ */
+struct http_directive {
+	char name[32], value[64]; /* value "" = none */
+};
+bool http_directive_next(const char **at, struct http_directive *d);
+
 /* W3C Trace Context, 3.2. */
 struct http_trace {
 	char trace_id[33], parent_id[17];

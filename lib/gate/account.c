@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "edge/fcgi.h"
+#include "gate/cache_status.h"
 #include "gate/txn.h"
 
 #include <string.h>
@@ -37,7 +38,7 @@ static void log_who(struct log_line *l, const struct txn *t)
 
 static void log_model(struct log_line *l, const struct txn *t)
 {
-	static const char *const states[] = {NULL, "hit", "miss", "bypass", "partial"};
+	char controls[CONTROLS_TEXT];
 
 	log_str(l, "gen_ai.operation.name",
 		t->endpoint && t->endpoint->operation ? t->endpoint->operation->name : NULL);
@@ -56,10 +57,12 @@ static void log_model(struct log_line *l, const struct txn *t)
 		log_seconds(l, "gen_ai.response.time_to_first_chunk", t->first_chunk_us);
 	if (t->chat.body)
 		log_bool(l, "stream", t->chat.stream);
-	log_str(l, "cache", states[t->cache]);
-	if (t->cache == CACHE_HIT)
+	log_str(l, "cache", cache_status_word(t));
+	controls_text(&t->controls, controls);
+	log_str(l, "cache_control", text_or_null(controls));
+	if (cache_status_aged(t))
 		log_int(l, "cache_age", t->cache_age_ms / 1000);
-	if (t->cache == CACHE_MISS)
+	else if (t->cache != CACHE_NONE && t->cache != CACHE_BYPASS)
 		log_bool(l, "stored", t->stored);
 }
 
@@ -69,6 +72,7 @@ static void log_verdict(struct log_line *l, const struct txn *t)
 		log_bool(l, "store_down", true);
 	log_str(l, "limit", t->refused_by ? t->refused_by->limit->name : NULL);
 	log_str(l, "would_refuse", t->would_refuse);
+	log_str(l, "purged", t->purged);
 	log_str(l, "upstream_request_id", text_or_null(t->upstream_request_id));
 	if (t->schema)
 		log_str(l, "schema", t->schema);
@@ -106,7 +110,7 @@ static enum log_level level_of(const struct txn *t)
 {
 	if (t->status >= 500)
 		return t->endpoint && t->endpoint->quiet ? LOG_DEBUG : LOG_ERROR;
-	if (t->err.code)
+	if (t->err.code || t->purged) /* who purged what is written whatever log.level is, but for "error" */
 		return LOG_WARN;
 	return t->endpoint && t->endpoint->quiet ? LOG_DEBUG : LOG_INFO;
 }

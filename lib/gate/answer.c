@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "edge/fcgi.h"
 #include "edge/sse.h"
+#include "gate/cache_status.h"
 #include "gate/cors.h"
 #include "gate/limit.h"
 
@@ -60,29 +61,6 @@ static void add_rate_limit(struct txn *t, struct buf *head)
 	http_head_add(head, "x-ratelimit-reset-requests", "%s", reset);
 }
 
-/* RFC 9211; `stored` is said where it is known before the head goes. */
-static void add_cache_status(struct txn *t, struct buf *head)
-{
-	static const char *const words[] = {"BYPASS", "HIT", "MISS", "BYPASS", "MISS"};
-
-	switch (t->cache) {
-	case CACHE_HIT:
-		http_head_add(head, "Cache-Status", "pavise; hit; ttl=%lld", (long long)(t->cache_ttl_ms / 1000));
-		break;
-	case CACHE_MISS:
-		http_head_add(head, "Cache-Status", "pavise; fwd=uri-miss%s%s", t->stored ? "; stored" : "",
-			t->store_down ? "; detail=store-down" : "");
-		break;
-	case CACHE_PARTIAL:
-		http_head_add(head, "Cache-Status", "pavise; fwd=partial%s", t->stored ? "; stored" : "");
-		break;
-	case CACHE_BYPASS: http_head_add(head, "Cache-Status", "pavise; fwd=bypass"); break;
-	case CACHE_NONE: http_head_add(head, "Cache-Status", "pavise; detail=not-asked"); break;
-	}
-	http_head_add(head, "X-Cache", "%s", words[t->cache]);
-	http_head_add(head, "Age", "%lld", (long long)(t->cache_age_ms / 1000));
-}
-
 static void add_usd(struct buf *head, const char *name, int64_t pusd)
 {
 	char text[LOG_USD_TEXT];
@@ -102,7 +80,7 @@ static void add_common(struct txn *t, struct buf *head, int status, const char *
 	if (*t->upstream_request_id)
 		http_head_add(head, "x-pavise-upstream-request-id", "%s", t->upstream_request_id);
 	add_rate_limit(t, head);
-	add_cache_status(t, head);
+	cache_status_add(t, head, status);
 	add_usd(head, "x-pavise-cost-usd", t->cost_pusd);
 	add_usd(head, "x-pavise-saved-usd", t->saved_pusd);
 	if (t->schema)

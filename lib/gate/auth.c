@@ -56,3 +56,12 @@ enum verdict stage_auth(struct txn *t)
 			t, ERR_API_KEY_EXPIRED, NULL, "The API key '%s' expired at %s.", key->name, key->expires);
 	return NEXT;
 }
+
+/* Loopback is no key: whoever may change what others are served has a name in the log. */
+enum verdict stage_admin(struct txn *t)
+{
+	if (t->key->admin)
+		return NEXT;
+	return txn_fail(t, ERR_ADMIN_ONLY, NULL,
+		"The API key '%s' may not do this: it takes one with \"admin\": true in the keys file.", t->key->name);
+}

@@ -10,13 +10,13 @@
 
 enum { KEY_FORMAT = 1 };
 
-static const char *scope_of(const struct txn *t)
+const char *cache_scope(struct arena *arena, const struct key *key, int scope)
 {
-	if (t->config->cache.scope == SCOPE_EVERYONE)
+	if (scope == SCOPE_EVERYONE)
 		return "everyone";
-	if (t->config->cache.scope == SCOPE_TEAM && t->key->team) /* a key without a team shares with nobody */
-		return arena_printf(t->arena, "team %s", t->key->team);
-	return arena_printf(t->arena, "key %s", t->key->name);
+	if (scope == SCOPE_TEAM && key->team)
+		return arena_printf(arena, "team %s", key->team);
+	return arena_printf(arena, "key %s", key->name);
 }
 
 static void part(struct buf *out, const char *text)
@@ -30,7 +30,7 @@ void cache_question(struct txn *t, struct buf *out)
 	const char **h;
 
 	buf_printf(out, "%d\n", KEY_FORMAT);
-	part(out, scope_of(t));
+	part(out, cache_scope(t->arena, t->key, t->model->cache.scope));
 	part(out, t->endpoint->operation->name);
 	part(out, t->model->provider->name);
 	part(out, t->model->provider->base_url);
@@ -77,9 +77,14 @@ static void print_lasting(struct buf *out, struct json_object *completion)
 	json_object_put(lasting);
 }
 
+int64_t cache_ttl_ms(const struct txn *t)
+{
+	return (t->controls.ttl_us >= 0 ? t->controls.ttl_us : t->model->cache.ttl) / 1000;
+}
+
 uint32_t cache_ttl_s(const struct txn *t)
 {
-	int64_t ttl_s = t->model->cache.ttl / 1000000;
+	int64_t ttl_s = (cache_ttl_ms(t) + 999) / 1000; /* 0 would be for ever */
 
 	return ttl_s < STORE_TTL_MAX ? (uint32_t)ttl_s : STORE_TTL_MAX;
 }
@@ -111,10 +116,11 @@ bool cache_put_under(struct txn *t, const char *key, uint32_t ttl_s, struct json
 	struct buf json = BUF_INIT((size_t)t->config->cache.max_entry);
 	int64_t now = clock_real_ms();
 	struct cache_entry e = {.stored_ms = now,
-		.expires_ms = now + t->model->cache.ttl / 1000,
+		.expires_ms = now + cache_ttl_ms(t),
 		.input_tokens = t->facts.input_tokens,
 		.output_tokens = t->facts.output_tokens,
 		.cached_tokens = t->facts.cached_tokens,
+		.epochs = {t->epochs[0], t->epochs[1]},
 		.model = t->facts.model,
 		.finish_reasons = t->facts.finish_reasons,
 		.script = script,

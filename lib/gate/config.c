@@ -111,7 +111,11 @@ static const struct config_table price_table = CONFIG_TABLE(price_fields, model)
 
 static const struct config_field model_cache_fields[] = {
 	{"off", CONFIG_BOOL, AT(model, cache.off), "false", .doc = "never remember this model's answers"},
-	{"ttl", CONFIG_DURATION, AT(model, cache.ttl), .min = S_US, .max = 366 * D_US, .doc = "instead of cache.ttl"},
+	{"ttl", CONFIG_DURATION, AT(model, cache.ttl), .min = S_US, .max = CACHE_TTL_MAX,
+		.doc = "instead of cache.ttl"},
+	{"scope", CONFIG_WORD, AT(model, cache.scope), .words = scopes, .doc = "instead of cache.scope"},
+	{"temperature_zero_only", CONFIG_BOOL, AT(model, cache.temperature_zero_only), "false",
+		.doc = "remember only answers to requests with temperature 0 (a request without one has 1)"},
 };
 static const struct config_table model_cache_table = CONFIG_TABLE(model_cache_fields, model);
 
@@ -128,7 +132,7 @@ static const struct config_table model_table = CONFIG_TABLE(model_fields, model)
 
 static const struct config_field cache_fields[] = {
 	{"enabled", CONFIG_BOOL, AT(config, cache.enabled), "true", .doc = "remember answers"},
-	{"ttl", CONFIG_DURATION, AT(config, cache.ttl), "\"1h\"", .min = S_US, .max = 366 * D_US,
+	{"ttl", CONFIG_DURATION, AT(config, cache.ttl), "\"1h\"", .min = S_US, .max = CACHE_TTL_MAX,
 		.doc = "for how long"},
 	{"scope", CONFIG_WORD, AT(config, cache.scope), "\"key\"", .words = scopes, .doc = "who shares answers"},
 	{"max_entry", CONFIG_BYTES, AT(config, cache.max_entry), "\"16MiB\"", .min = 1024, .max = 128 << 20,

@@ -39,8 +39,9 @@ struct model {
 		int64_t input, cached_input, output; /* picodollars a token; -1 = not given */
 	} price;
 	struct {
-		bool off;
+		bool off, temperature_zero_only;
 		int64_t ttl; /* µs */
+		int scope;   /* enum cache_scope */
 	} cache;
 };
 
@@ -72,6 +73,9 @@ struct key {
 
 enum log_to { LOG_TO_FASTCGI, LOG_TO_STDERR };
 enum cache_scope { SCOPE_KEY, SCOPE_TEAM, SCOPE_EVERYONE };
+
+/* The longest that an answer may be remembered, in µs. */
+#define CACHE_TTL_MAX (366 * 86400LL * 1000000)
 
 struct config {
 	struct arena arena;

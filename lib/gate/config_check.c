@@ -156,6 +156,8 @@ static bool check_model(struct config_reader *r, struct config *c, struct model 
 		m->model = m->name;
 	if (!m->cache.ttl)
 		m->cache.ttl = c->cache.ttl;
+	if (m->cache.scope < 0)
+		m->cache.scope = c->cache.scope;
 	if ((m->price.input < 0) != (m->price.output < 0))
 		return config_fail(
 			r, arena_printf(r->arena, "models.%s.price", m->name), "expected both input and output");

@@ -454,6 +454,8 @@ bool config_read(struct config_reader *r, const struct config_table *t, struct j
 				r, r->path, "%s, expected %s", f->required ? "it is missing" : "found null", f->doc);
 		if (!v && f->type == CONFIG_PRICE)
 			*(int64_t *)(void *)((char *)to + f->offset) = -1;
+		if (!v && f->type == CONFIG_WORD)
+			*(int *)(void *)((char *)to + f->offset) = -1;
 		if (v && !read_field(r, f, v, to))
 			return false;
 		r->path[cut] = '\0';

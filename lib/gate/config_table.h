@@ -15,7 +15,7 @@ enum config_type {
 	CONFIG_BYTES,    /* int64_t bytes: 1024, "32MiB" */
 	CONFIG_DURATION, /* int64_t µs: "50ms", "10s", "5m", "1h", "1d"; min and max in µs */
 	CONFIG_BOOL,     /* bool */
-	CONFIG_WORD,     /* int: the index in `words` */
+	CONFIG_WORD,     /* int: the index in `words`; -1 = not given */
 	CONFIG_STRINGS,  /* const char **, NULL-terminated; one string, or an array of them */
 	CONFIG_PRICE,    /* int64_t picodollars a token, from dollars a million tokens: "0.15"; -1 = not given */
 	CONFIG_GROUP,    /* a struct inside, with a table of its own */

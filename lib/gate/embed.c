@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "gate/answer.h"
 #include "gate/cache.h"
+#include "gate/epoch.h"
 #include "gate/price.h"
 #include "wire/embeddings.h"
 #include "wire/batch_usage.h"
@@ -28,10 +29,13 @@ struct embed_input {
 	size_t item_len;
 	const struct embed_input *twin; /* the same text earlier in this batch: bought once */
 	int64_t tokens;
+	uint64_t epochs[TXN_EPOCHS];
+	bool remember; /* its server is there to take it */
 };
 
 struct embed {
 	size_t count, known, twins;
+	size_t refused, expired; /* entries that were there and not to be served */
 	int64_t known_tokens, newest_ms;
 	uint64_t weight;           /* of all that are to be bought */
 	struct json_object *usage; /* of all inputs together */
@@ -51,6 +55,7 @@ void embed_prepare(struct txn *t)
 	struct json_object *all = json_object_get(json_get(t->body, "input"));
 	struct embed_input *in;
 	size_t i;
+	int server;
 
 	e->usage = json_object_new_object();
 	arena_defer(t->arena, json_release, e->usage);
@@ -69,8 +74,10 @@ void embed_prepare(struct txn *t)
 		hash_sha256_parts(
 			(struct hash_part[]){{question.data, question.len}, {input.data, input.len}}, 2, in->hash);
 		cache_key_name(t, in->hash, in->key);
+		server = store_server_of(t->worker->store, STORE_CACHE, in->key);
+		epoch_prepare(t, server);
 		in->item = &t->batch[t->batch_count++];
-		*in->item = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = in->key};
+		*in->item = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = in->key, .server = server};
 	}
 	buf_release(&question);
 	buf_release(&input);
@@ -101,12 +108,29 @@ static void take_rest(struct txn *t, struct embed *e, const struct cache_entry *
 	snprintf(t->facts.model, sizeof(t->facts.model), "%s", entry->model);
 }
 
+/* Whether there is an entry that may be served, and if not, why not. */
+static bool look(struct txn *t, struct embed *e, struct embed_input *in, struct cache_entry *entry, int64_t now)
+{
+	const struct store_item *item = in->item;
+
+	t->store_down |= item->result == STORE_DOWN || item->result == STORE_FAIL;
+	in->remember = epoch_read(t, item->server, in->epochs);
+	t->store_down |= !in->remember;
+	if (!in->remember || !cache_read(t, item, false, in->hash, entry) || !epoch_fits(entry, in->epochs))
+		return false;
+	if (entry->expires_ms <= now)
+		return e->expired++, false;
+	if (!controls_allow(&t->controls, now - entry->stored_ms))
+		return e->refused++, false;
+	return true;
+}
+
 static void take_entry(struct txn *t, struct embed *e, struct embed_input *in)
 {
+	int64_t now = clock_real_ms();
 	struct cache_entry entry;
 
-	t->store_down |= in->item->result == STORE_DOWN || in->item->result == STORE_FAIL;
-	if (!cache_read(t, in->item, false, in->hash, &entry) || entry.expires_ms <= clock_real_ms())
+	if (!look(t, e, in, &entry, now))
 		return;
 	in->item_json = arena_strndup(t->arena, entry.json, entry.json_len); /* kept beyond the next batch */
 	in->item_len = entry.json_len;
@@ -114,10 +138,10 @@ static void take_entry(struct txn *t, struct embed *e, struct embed_input *in)
 	e->known++;
 	e->known_tokens += in->tokens > 0 ? in->tokens : 0;
 	take_rest(t, e, &entry);
-	if (!t->cache_age_ms || clock_real_ms() - entry.stored_ms > t->cache_age_ms)
-		t->cache_age_ms = clock_real_ms() - entry.stored_ms;
-	if (!t->cache_ttl_ms || entry.expires_ms - clock_real_ms() < t->cache_ttl_ms)
-		t->cache_ttl_ms = entry.expires_ms - clock_real_ms();
+	if (now - entry.stored_ms > t->cache_age_ms)
+		t->cache_age_ms = now - entry.stored_ms;
+	if (!t->cache_ttl_ms || entry.expires_ms - now < t->cache_ttl_ms)
+		t->cache_ttl_ms = entry.expires_ms - now;
 }
 
 static int64_t price_of_input(const struct txn *t, int64_t tokens)
@@ -210,8 +234,7 @@ enum verdict embed_lookup(struct txn *t)
 		t->cache = CACHE_HIT;
 		return answer_all(t, 0);
 	}
-	t->cache = e->known ? CACHE_PARTIAL : CACHE_MISS;
-	t->cache_age_ms = 0;
+	t->cache = e->known ? CACHE_PARTIAL : e->refused ? CACHE_REFUSED : e->expired ? CACHE_EXPIRED : CACHE_MISS;
 	embeddings_keep(t->body, wanted);
 	return NEXT;
 }
@@ -287,7 +310,7 @@ static void remember(struct txn *t, struct json_object **bought)
 	struct embed *e = t->embed;
 	struct store_item *items = arena_alloc(t->arena, e->count * sizeof(*items));
 	struct buf json = BUF_INIT(STORE_VALUE_MAX), share = BUF_INIT(REST_MAX);
-	int64_t now = clock_real_ms(), ttl_ms = t->model->cache.ttl / 1000;
+	int64_t now = clock_real_ms(), ttl_ms = cache_ttl_ms(t);
 	struct cache_entry entry = {.stored_ms = now,
 		.expires_ms = now + ttl_ms,
 		.output_tokens = 0,
@@ -298,7 +321,7 @@ static void remember(struct txn *t, struct json_object **bought)
 	size_t i, n = 0, stored = 0;
 
 	for (i = 0; i < e->count; i++) {
-		if (!bought[i])
+		if (!bought[i] || !e->inputs[i].remember)
 			continue;
 		buf_reset(&json);
 		print_item(&json, bought[i]);
@@ -308,6 +331,7 @@ static void remember(struct txn *t, struct json_object **bought)
 		print_share(&share, e, &e->inputs[i]);
 		entry.script = share.overflow ? "" : share.data;
 		entry.script_len = strlen(entry.script);
+		memcpy(entry.epochs, e->inputs[i].epochs, sizeof(entry.epochs));
 		if (!json.overflow && cache_pack(t, e->inputs[i].key, cache_ttl_s(t), &entry, &value) &&
 			!value.piece_count) /* a vector of a megabyte is none */
 			items[n++] = value.head;
@@ -351,7 +375,7 @@ enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_obj
 	answer_facts_read(&t->facts, answer);
 	t->facts.output_tokens = 0;
 	t->cost_pusd = price_of_input(t, t->facts.input_tokens);
-	if (!e || (t->cache == CACHE_BYPASS && e->known + e->twins == 0))
+	if (!e || (!t->remember && e->known + e->twins == 0))
 		return answer_json(t, 200, text); /* not remembered: passed on as it is */
 	bought = arena_alloc(t->arena, e->count * sizeof(struct json_object *));
 	for (i = 0; i < e->count; i++) {
@@ -367,7 +391,7 @@ enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_obj
 	}
 	weigh(e, t->facts.input_tokens > 0 ? t->facts.input_tokens : 0);
 	e->rest = rest_of(t, answer);
-	if (t->cache != CACHE_BYPASS)
+	if (t->remember)
 		remember(t, bought);
 	return e->known + e->twins ? answer_bought(t, answer, bought) : answer_json(t, 200, text);
 }

@@ -4,6 +4,7 @@
 #include "gate/answer.h"
 #include "gate/cache.h"
 #include "gate/embed.h"
+#include "gate/epoch.h"
 #include "gate/price.h"
 #include "wire/stream.h"
 
@@ -115,17 +116,45 @@ static enum verdict serve(struct txn *t, const struct cache_entry *e)
 		(struct hash_part[]){{head, strlen(head)}, {e->json + 1, e->json_len - 1}}, 2);
 }
 
-enum verdict stage_lookup(struct txn *t)
+/* CACHE_HIT with *e filled, or why there is none. */
+static enum cache_state look(struct txn *t, struct cache_entry *e)
+{
+	const struct store_item *item = t->entry;
+	int64_t now = clock_real_ms();
+
+	t->store_down |= item->result == STORE_DOWN || item->result == STORE_FAIL;
+	if (!epoch_read(t, item->server, t->epochs)) {
+		t->store_down = true;
+		t->remember = false;
+		return CACHE_MISS;
+	}
+	if (!cache_read(t, item, true, t->cache_hash, e) || !epoch_fits(e, t->epochs))
+		return CACHE_MISS;
+	if (e->expires_ms <= now)
+		return CACHE_EXPIRED;
+	return controls_allow(&t->controls, now - e->stored_ms) ? CACHE_HIT : CACHE_REFUSED;
+}
+
+static enum verdict entry_lookup(struct txn *t)
 {
 	struct cache_entry e;
 
-	if (t->embed)
-		return embed_lookup(t);
 	if (!t->entry)
 		return NEXT;
-	t->cache = CACHE_MISS;
-	t->store_down |= t->entry->result == STORE_DOWN || t->entry->result == STORE_FAIL;
-	if (!cache_read(t, t->entry, true, t->cache_hash, &e) || e.expires_ms <= clock_real_ms())
+	t->cache = look(t, &e);
+	if (t->cache != CACHE_HIT)
 		return NEXT;
+	t->cache = CACHE_MISS; /* until it has turned out that it can be played */
 	return serve(t, &e);
+}
+
+enum verdict stage_lookup(struct txn *t)
+{
+	enum verdict verdict = t->embed ? embed_lookup(t) : entry_lookup(t);
+
+	if (verdict == NEXT && t->controls.only_if_cached)
+		return txn_fail(t, ERR_NOT_CACHED, NULL,
+			"There is no cached answer that this request may have, and its Cache-Control says "
+			"only-if-cached.");
+	return verdict;
 }

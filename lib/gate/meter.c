@@ -2,25 +2,34 @@
  */
 #include "gate/cache.h"
 #include "gate/embed.h"
+#include "gate/epoch.h"
 #include "gate/limit.h"
 
 static bool may_be_cached(const struct txn *t)
 {
-	return t->config->cache.enabled && !t->model->cache.off && !t->chat.side_effect;
+	bool sure = t->chat.temperature_zero || !t->endpoint->operation->form; /* embeddings have no temperature */
+
+	return t->config->cache.enabled && !t->model->cache.off && !t->chat.side_effect &&
+	       (sure || !t->model->cache.temperature_zero_only);
 }
 
 static void lookup_prepare(struct txn *t)
 {
+	int server;
+
 	t->cache = CACHE_BYPASS;
 	if (!may_be_cached(t))
 		return;
+	t->remember = !t->controls.no_store && cache_ttl_ms(t) > 0;
 	if (!t->endpoint->operation->form) {
 		embed_prepare(t);
 		return;
 	}
 	cache_key(t);
+	server = store_server_of(t->worker->store, STORE_CACHE, t->cache_key);
+	epoch_prepare(t, server);
 	t->entry = &t->batch[t->batch_count++];
-	*t->entry = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key};
+	*t->entry = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key, .server = server};
 }
 
 static size_t entries(const struct txn *t)
@@ -30,7 +39,7 @@ static size_t entries(const struct txn *t)
 
 enum verdict stage_meter(struct txn *t)
 {
-	t->batch = arena_alloc(t->arena, (TXN_LIMITS + entries(t)) * sizeof(*t->batch));
+	t->batch = arena_alloc(t->arena, (TXN_LIMITS + epoch_items_max(t) + entries(t)) * sizeof(*t->batch));
 	limit_prepare(t);
 	lookup_prepare(t);
 	store_run(t->worker->store, t->batch, t->batch_count);

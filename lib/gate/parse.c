@@ -95,7 +95,7 @@ static enum verdict check_model(struct txn *t)
 	return NEXT;
 }
 
-enum verdict stage_parse(struct txn *t)
+enum verdict stage_body(struct txn *t)
 {
 	struct buf *body = arena_alloc(t->arena, sizeof(*body));
 	int64_t length = -1;
@@ -109,6 +109,13 @@ enum verdict stage_parse(struct txn *t)
 		return FAILED;
 	arena_defer(t->arena, json_release, t->body);
 	buf_release(body); /* a large body need not wait for the provider twice */
+	return NEXT;
+}
+
+enum verdict stage_parse(struct txn *t)
+{
+	if (stage_body(t) == FAILED)
+		return FAILED;
 	if (t->endpoint->operation->read(&t->chat, t->body, &t->err) != 0)
 		return FAILED;
 	/* the body is edited before it is sent, and these outlive the edit */

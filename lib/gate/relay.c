@@ -16,7 +16,7 @@ static int on_head(void *ctx, const struct upstream_head *head)
 	struct relay *r = ctx;
 	struct txn *t = r->t;
 
-	r->status = head->status;
+	r->status = t->upstream_status = head->status;
 	snprintf(t->upstream_request_id, sizeof(t->upstream_request_id), "%s", head->request_id);
 	r->mode = head->status == 200 && t->chat.stream && http_media_type_is(head->content_type, "text/event-stream")
 			  ? RELAY_STREAM

@@ -152,8 +152,7 @@ static void remember(struct relay *r)
 {
 	struct json_object *completion = assembly_finish(&r->assembly);
 
-	if (completion && structured_check(r->t, completion) && r->t->cache == CACHE_MISS &&
-		answer_complete(completion))
+	if (completion && structured_check(r->t, completion) && r->t->remember && answer_complete(completion))
 		r->t->stored = cache_put(r->t, completion, r->assembly.script.data, r->assembly.script.len);
 }
 

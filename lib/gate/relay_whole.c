@@ -66,12 +66,12 @@ enum verdict relay_whole_answer(struct relay *r)
 	}
 	arena_defer(t->arena, json_release, completion);
 	if (strange)
-		t->cache = CACHE_BYPASS; /* passed on, and not remembered */
+		t->remember = false; /* passed on as it is */
 	if (!t->endpoint->operation->form)
 		return embed_answer(t, &r->body, completion);
 	answer_facts_read(&t->facts, completion);
 	t->cost_pusd = price_of(t->model, &t->facts);
-	if (structured_check(t, completion) && t->cache == CACHE_MISS && answer_complete(completion))
+	if (structured_check(t, completion) && t->remember && answer_complete(completion))
 		t->stored = cache_put(t, completion, "", 0);
 	if (t->chat.stream)
 		return play(r, completion);

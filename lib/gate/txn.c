@@ -16,15 +16,18 @@
 enum { LARGE_BODY = 1 << 20 /* bytes of an answer that leaves much memory behind */ };
 
 static const struct stage chat_stages[] = {
-	{"auth", stage_auth},     /* key → who is asking, what they may call */
-	{"parse", stage_parse},   /* body → a valid request, in one spelling */
-	{"meter", stage_meter},   /* count it against its request limits, or refuse */
-	{"lookup", stage_lookup}, /* cached answer? serve it, JSON or stream */
-	{"route", stage_route},   /* may it go to a provider now? */
-	{"relay", stage_relay},   /* call it, pass its answer on as it comes, remember it */
+	{"auth", stage_auth},         /* key → who is asking, what they may call */
+	{"parse", stage_parse},       /* body → a valid request, in one spelling */
+	{"controls", stage_controls}, /* headers → what the client asks of the cache */
+	{"meter", stage_meter},       /* count it against its request limits, or refuse */
+	{"lookup", stage_lookup},     /* cached answer? serve it, JSON or stream */
+	{"route", stage_route},       /* may it go to a provider now? */
+	{"relay", stage_relay},       /* call it, pass its answer on as it comes, remember it */
 	{NULL, NULL},
 };
 static const struct stage models_stages[] = {{"auth", stage_auth}, {"models", stage_models}, {NULL, NULL}};
+static const struct stage purge_stages[] = {
+	{"auth", stage_auth}, {"admin", stage_admin}, {"body", stage_body}, {"purge", stage_purge}, {NULL, NULL}};
 static const struct stage healthz_stages[] = {{"healthz", stage_healthz}, {NULL, NULL}};
 static const struct stage readyz_stages[] = {{"readyz", stage_readyz}, {NULL, NULL}};
 
@@ -41,6 +44,7 @@ static const struct endpoint endpoints[] = {
 	{"POST", "/v1/embeddings", .operation = &embeddings, .stages = chat_stages},
 	{"GET", "/v1/models", .stages = models_stages},
 	{"GET", "/v1/models/", .prefix = true, .stages = models_stages},
+	{"POST", "/admin/purge", .stages = purge_stages},
 	{"GET", "/healthz", .quiet = true, .open_while_draining = true, .stages = healthz_stages},
 	{"GET", "/readyz", .quiet = true, .open_while_draining = true, .stages = readyz_stages},
 };
@@ -155,6 +159,7 @@ void txn_run(struct worker *w)
 		.config = w->config,
 		.arena = &w->arena,
 		.started_us = clock_mono_us(),
+		.controls = CACHE_CONTROLS_INIT,
 		.cost_pusd = -1,
 		.saved_pusd = -1};
 	answer_facts_init(&t->facts);

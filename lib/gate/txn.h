@@ -12,6 +12,7 @@
 #include "edge/stats.h"
 #include "edge/store.h"
 #include "gate/config.h"
+#include "gate/controls.h"
 #include "wire/answer.h"
 #include "wire/chat.h"
 #include "wire/stream.h"
@@ -33,9 +34,19 @@ enum verdict {
 	FAILED    /* txn.err says why; the client has no answer yet, unless txn.head_sent */
 };
 
-enum cache_state { CACHE_NONE, CACHE_HIT, CACHE_MISS, CACHE_BYPASS, CACHE_PARTIAL /* some inputs of many */ };
+enum cache_state {
+	CACHE_NONE,     /* not asked */
+	CACHE_HIT,      /* the answer was there */
+	CACHE_MISS,     /* there was none */
+	CACHE_PARTIAL,  /* there was one for some inputs of many */
+	CACHE_EXPIRED,  /* there was one, and it was too old for everybody */
+	CACHE_REFUSED,  /* there was one, which the client's Cache-Control did not want */
+	CACHE_BYPASS,   /* not to be looked for */
+	CACHE_STALE,    /* one that was too old was served all the same */
+	CACHE_COLLAPSED /* the answer to somebody else's call, while it was made */
+};
 
-enum { TXN_LIMITS = 16, TXN_KEY = STORE_KEY_MAX + 1 };
+enum { TXN_LIMITS = 16, TXN_KEY = STORE_KEY_MAX + 1, TXN_EPOCHS = 2 /* of the scope, of the model */ };
 
 /* One limit as it stands for this request. */
 struct limit_use {
@@ -63,6 +74,7 @@ struct txn {
 	struct json_object *body;
 	struct chat chat;
 	const struct model *model;
+	struct cache_controls controls;
 
 	/* meter and lookup: one batch */
 	struct store_item *batch; /* room for every limit and every entry */
@@ -72,6 +84,9 @@ struct txn {
 	const struct limit_use *refused_by;
 	const char *would_refuse; /* a limit that does not enforce */
 	struct store_item *entry; /* of the batch: the cached answer; NULL = not asked for */
+	const char *epoch_keys[TXN_EPOCHS];
+	struct store_item **epoch_items; /* of the batch, by server of the entries: TXN_EPOCHS in a row, or NULL */
+	uint64_t epochs[TXN_EPOCHS];     /* as they were when the entry was looked for */
 	char cache_key[TXN_KEY];
 	uint8_t cache_hash[32];
 	struct embed *embed; /* embeddings: their inputs; NULL = not asked for */
@@ -81,6 +96,7 @@ struct txn {
 	bool head_sent, client_gone;
 	int64_t body_bytes;
 	enum cache_state cache;
+	bool remember; /* the answer, if it turns out to be one that may be */
 	bool store_down, stored;
 	int64_t cache_age_ms, cache_ttl_ms;
 	struct answer_facts facts;
@@ -91,10 +107,12 @@ struct txn {
 	const char *schema_detail;
 	struct buf *preflight;       /* CORS: the request headers that a page may send; NULL = it is no preflight */
 	enum err_retry should_retry; /* what the provider says; else the error's kind decides */
+	const char *purged;          /* by this request: what, and on how many servers; NULL = nothing */
 	const char *allow;           /* of a 405: what would have been allowed; else NULL */
 
 	/* the provider */
 	bool called;
+	int upstream_status; /* 0 = none came */
 	char upstream_request_id[160];
 	int64_t first_chunk_us, upstream_us;
 	char upstream_detail[256];
@@ -130,13 +148,17 @@ void txn_run(struct worker *w);
 /* The stages, in the order in which they happen. */
 enum verdict stage_auth(struct txn *t);
 enum verdict stage_parse(struct txn *t);
+enum verdict stage_controls(struct txn *t);
 enum verdict stage_meter(struct txn *t);
 enum verdict stage_lookup(struct txn *t);
 enum verdict stage_route(struct txn *t);
 enum verdict stage_relay(struct txn *t);
 void account(struct txn *t);
 
-/* Endpoints of one stage. */
+/* Of other endpoints. */
+enum verdict stage_admin(struct txn *t);
+enum verdict stage_body(struct txn *t);
+enum verdict stage_purge(struct txn *t);
 enum verdict stage_models(struct txn *t);
 enum verdict stage_healthz(struct txn *t);
 enum verdict stage_readyz(struct txn *t);

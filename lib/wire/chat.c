@@ -304,6 +304,21 @@ static double number_of(struct json_object *body, const char *name, double fallb
 	return v ? json_object_get_double(v) : fallback;
 }
 
+/* Whatever they say, unless it is false or null: the provider keeps something, or answers behind our back. */
+static bool has_side_effect(struct json_object *body)
+{
+	static const char *const names[] = {"store", "background", "conversation"};
+	struct json_object *v;
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		v = json_get(body, names[i]);
+		if (v && !(field_is(v, FIELD_BOOLEAN) && !json_get_bool(body, names[i], false)))
+			return true;
+	}
+	return false;
+}
+
 /* What both operations have. */
 static int take_facts(struct chat *chat, struct json_object *body, struct err *err)
 {
@@ -316,7 +331,8 @@ static int take_facts(struct chat *chat, struct json_object *body, struct err *e
 		.stream = json_get_bool(body, "stream", false),
 		.include_usage = json_get_bool(options, "include_usage", false),
 		.running_usage = json_get_bool(options, "continuous_usage_stats", false),
-		.side_effect = json_get_bool(body, "store", false),
+		.side_effect = has_side_effect(body),
+		.temperature_zero = number_of(body, "temperature", 1) == 0,
 		.user = json_get_str(body, "safety_identifier"),
 	};
 	if (!chat->user)

@@ -17,8 +17,9 @@ struct chat {
 	bool stream;
 	bool include_usage; /* the client wants to see what was used, at the end of its stream */
 	bool running_usage; /* … and on the way (vLLM's continuous_usage_stats) */
-	bool side_effect;   /* the provider would keep something (`store`): no answer may stand in for the call */
-	const char *user;   /* safety_identifier, else user; NULL if neither */
+	bool side_effect;   /* the provider would do more than answer: no answer may stand in for the call */
+	bool temperature_zero;
+	const char *user; /* safety_identifier, else user; NULL if neither */
 };
 
 /* POST /v1/chat/completions. 0, or -1 with *err filled: code, param as a path, message. */

@@ -46,9 +46,11 @@ def everywhere(client, path_of_failure="/nowhere"):
 def test_headers_on_every_answer(each):
     for kind, answer in everywhere(each).items():
         assert answer.headers["x-request-id"] == answer.request_id, kind
-        assert answer.headers["Cache-Status"].startswith("pavise; "), kind
         assert answer.headers["X-Cache"] in ("HIT", "MISS", "BYPASS"), kind
-        assert answer.headers["Age"].isdigit(), kind
+        cached, forwarded = "hit" in kind, "miss" in kind or kind == "bypass"
+        # RFC 9211, 2: "SHOULD NOT append … to responses that it generates"; RFC 9111, 5.1
+        assert (answer.headers.get("Cache-Status") or "").startswith("pavise; ") == (cached or forwarded), kind
+        assert ("Age" in answer.headers) == cached, kind
         assert len(answer.headers.get_all("Content-Type")) == 1, kind
 
 
@@ -68,7 +70,7 @@ def test_cache_headers(each):
     prompt = unique()
     miss = each.chat(prompt)
     assert miss.headers["Cache-Status"] == "pavise; fwd=uri-miss; stored"
-    assert (miss.cache, miss.headers["Age"]) == ("MISS", "0")
+    assert miss.cache == "MISS"
     hit = wait_until(lambda: (a := each.chat(prompt)).headers["Age"] != "0" and a)
     assert hit.cache == "HIT"
     ttl = int(re.fullmatch(r"pavise; hit; ttl=(\d+)", hit.headers["Cache-Status"])[1])

@@ -181,6 +181,33 @@ static void test_path(void **state)
 	assert_int_equal(http_path_len("/a//b/../c%3Fd?"), 14);
 }
 
+static void check_directives(const char *text, const char *expected)
+{
+	struct buf found = BUF_INIT(4096);
+	struct http_directive d;
+
+	while (http_directive_next(&text, &d))
+		buf_printf(&found, "[%s|%s]", d.name, d.value);
+	assert_string_equal(found.len ? found.data : "", expected);
+	buf_release(&found);
+}
+
+static void test_directives(void **state)
+{
+	(void)state;
+	check_directives("", "");
+	check_directives(" ,,\t, ", "");
+	check_directives("a", "[a|]");
+	check_directives("a,b=1 ,c=\"x, y\" , d", "[a|][b|1][c|x, y][d|]");
+	check_directives("a=\"\\\"\\\\,\",b", "[a|\"\\,][b|]");
+	check_directives("a=\"x", "[a|x]");
+	check_directives("a=\"x\\", "[a|x\\]");
+	check_directives("a = 1, b;c=\"d,e\", f g", "[a|][b|][f|]");
+	check_directives("=x, \"a,b\", =\"y", "[|x][|][|y]");
+	/* too long to be one of ours, and not cut to what is */
+	check_directives("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=1,b", "[aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa|1][b|]");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -192,6 +219,7 @@ int main(void)
 		cmocka_unit_test(test_trace_parse),
 		cmocka_unit_test(test_trace_print),
 		cmocka_unit_test(test_path),
+		cmocka_unit_test(test_directives),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

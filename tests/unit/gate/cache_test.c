@@ -22,10 +22,10 @@ static void key_of(const struct question *q, char out[TXN_KEY])
 	static const char *no_headers[] = {NULL};
 	struct config c = {.server.max_body = 65536,
 		.memcached.prefix = "pv",
-		.cache = {.scope = q->scope, .sealed = q->sealed},
+		.cache.sealed = q->sealed,
 		.forward_headers = no_headers};
 	struct provider p = {.name = q->provider, .base_url = q->base_url};
-	struct model m = {.name = "m", .model = q->model, .provider = &p};
+	struct model m = {.name = "m", .model = q->model, .provider = &p, .cache.scope = q->scope};
 	struct operation o = {.name = q->operation};
 	struct endpoint e = {.operation = &o};
 	struct key k = {.name = q->key, .team = q->team};
@@ -125,6 +125,7 @@ static void check_found(struct txn *t, const char *key)
 	assert_memory_equal(e.json, LASTING, e.json_len);
 	assert_int_equal(e.script_len, 2);
 	assert_int_equal(e.input_tokens, 3);
+	assert_true(e.epochs[0] == 2 && e.epochs[1] == 4);
 	assert_in_range(now - e.stored_ms, 0, 10000);
 	assert_true(e.expires_ms - e.stored_ms == 3600000);
 	get.key = "pv:a:other"; /* another key's content */
@@ -148,7 +149,13 @@ static void test_put(void **state)
 	struct model m = {.name = "m", .cache.ttl = 3600000000};
 	struct worker w = {0};
 	struct arena arena = ARENA_INIT;
-	struct txn t = {.config = &c, .worker = &w, .model = &m, .arena = &arena, .cache_key = "pv:a:key"};
+	struct txn t = {.config = &c,
+		.worker = &w,
+		.model = &m,
+		.arena = &arena,
+		.controls = CACHE_CONTROLS_INIT,
+		.cache_key = "pv:a:key",
+		.epochs = {2, 4}};
 	struct json_object *completion =
 		parse_json("{'id':'chatcmpl-1','created':1,'model':'m','choices':[],'usage':null}");
 

@@ -36,6 +36,8 @@ static void test_defaults(void **state)
 	assert_int_equal(m->price.input, -1);
 	assert_int_equal(m->price.output, -1);
 	assert_int_equal(m->cache.ttl, c->cache.ttl);
+	assert_int_equal(m->cache.scope, SCOPE_KEY);
+	assert_false(m->cache.off || m->cache.temperature_zero_only);
 	config_free(c);
 }
 
@@ -46,7 +48,8 @@ static void test_values(void **state)
 		"'memcached':{'servers':'h:1','counters':['h:2','/s'],'timeout':'1s','prefix':'x'},/* here\ntoo */"
 		"'providers':{'p':{'base_url':'https://h/v1/','timeout':{'connect':'1ms','total':'1d'},'stream_options':false}},"
 		"'models':{'m':{'provider':'p','model':'real','context':10,'max_output':5,"
-		"'price':{'input':'0.15','cached_input':0.075,'output':1},'cache':{'off':true,'ttl':'5m'}}},"
+		"'price':{'input':'0.15','cached_input':0.075,'output':1},'cache':{'off':true,'ttl':'5m','scope':'team',"
+		"'temperature_zero_only':true}},'n':{'provider':'p'}},"
 		"'cache':{'enabled':false,'ttl':'1d','scope':'everyone','max_entry':'2MB'},"
 		"'limits':[{'name':'a','per':['model','key'],'amount':7,'window':'1h','on_store_down':'local','enforce':false},"
 		"{'name':'b','per':[],'amount':1,'window':'1s'}],"
@@ -71,8 +74,11 @@ static void test_values(void **state)
 	assert_int_equal(m->price.output, 1000000);
 	assert_true(m->cache.off);
 	assert_int_equal(m->cache.ttl, 300000000);
+	assert_int_equal(m->cache.scope, SCOPE_TEAM);
+	assert_true(m->cache.temperature_zero_only);
 	assert_int_equal(c->cache.scope, SCOPE_EVERYONE);
 	assert_int_equal(c->cache.max_entry, 2000000);
+	assert_int_equal(m[1].cache.scope, SCOPE_EVERYONE);
 	assert_int_equal(l[0].per, PER_MODEL | PER_KEY);
 	assert_int_equal(l[0].window, 3600000000);
 	assert_int_equal(l[0].on_store_down, STORE_DOWN_LOCAL);
@@ -169,6 +175,11 @@ static const struct wrong missing_or_out_of_range[] = {
 	{WITH("'memcached':{'prefix':'a b'}"), "memcached.prefix", "found 'a b'", "1 to 32"},
 	{WITH("'memcached':{'prefix':''}"), "memcached.prefix", "found ''", "1 to 32"},
 	{WITH("'cache':{'ttl':'0s'}"), "cache.ttl", "found '0s'", "a duration from 1s"},
+	{MODEL("'provider':'p','cache':{'scope':'default'}"), "models.m.cache.scope", "found 'default'",
+		"'key', 'team', 'everyone'"},
+	{MODEL("'provider':'p','cache':{'scope':null}"), "models.m.cache.scope", "found null", ""},
+	{MODEL("'provider':'p','cache':{'temperature_zero_only':0}"), "models.m.cache.temperature_zero_only", "found 0",
+		"true or false"},
 	{WITH("'cache':{'scope':'user'}"), "cache.scope", "found 'user'", "'key', 'team', 'everyone'"},
 	{WITH("'log':{'level':'loud'}"), "log.level", "found 'loud'", "'debug', 'info', 'warn', 'error'"},
 	{LIMIT("'name':'b','amount':0,'window':'1m'"), "limits[1].amount", "found 0", "from 1"},

@@ -291,6 +291,45 @@ static void test_facts(void **state)
 	json_release(value);
 }
 
+static void test_what_bypasses(void **state)
+{
+	static const struct {
+		const char *more;
+		bool side_effect, temperature_zero;
+	} cases[] = {
+		{"'x':1", false, false},
+		{"'store':true", true, false},
+		{"'store':false,'background':false,'conversation':null", false, false},
+		{"'background':true", true, false},
+		{"'background':'yes'", true, false},
+		{"'background':0", true, false}, /* not ours to interpret */
+		{"'conversation':'conv_1'", true, false},
+		{"'conversation':{'id':'conv_1'}", true, false},
+		{"'temperature':0", false, true},
+		{"'temperature':0.0", false, true},
+		{"'temperature':-0", false, true},
+		{"'temperature':0e9", false, true},
+		{"'temperature':1e-9", false, false},
+		{"'temperature':1", false, false},
+		{"'temperature':null", false, false},
+	};
+	struct json_object *value;
+	struct chat chat;
+	struct err err;
+	char body[256];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(cases); i++) {
+		snprintf(body, sizeof(body), "{'model':'m','messages':[{'role':'user','content':'a'}],%s}",
+			cases[i].more);
+		assert_int_equal(read_body(body, &chat, &value, &err), 0);
+		if (chat.side_effect != cases[i].side_effect || chat.temperature_zero != cases[i].temperature_zero)
+			fail_msg("%s", cases[i].more);
+		json_release(value);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -301,6 +340,7 @@ int main(void)
 		cmocka_unit_test(test_inside_fields),
 		cmocka_unit_test(test_far_away),
 		cmocka_unit_test(test_facts),
+		cmocka_unit_test(test_what_bypasses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
