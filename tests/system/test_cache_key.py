@@ -58,7 +58,7 @@ def random_request(chance):
     members = {
         "model": '"m"', "messages": f'[{{"content":{random_text(chance)},"x":{random_json(chance)},"role":"user"}}]',
         "tools": f'[{{"type":"function","function":{{"parameters":{random_json(chance)},"name":"f"}}}}]',
-        "new": random_json(chance), "metadata": '{"a":1}', "user": random_text(chance), "temperature": "0.70",
+        "new": random_json(chance), "metadata": '{"a":"1"}', "user": random_text(chance), "temperature": "0.70",
         "top_p": "1.0", "seed": chance.choice(["1", "-5", "1e3"]), "logit_bias": '{"7":-1e2,"3":1.50}',
         "stream": chance.choice(["true", "false"]), "max_tokens": "1e2",
         "response_format": f'{{"json_schema":{{"schema":{random_json(chance)},"name":"n"}},"type":"text"}}',

@@ -609,9 +609,9 @@ def test_an_answer_that_is_hardly_json(client, embedder, stack, name):
     embed(client, known)
     embedder.answer = answer
     alone = post(client, fresh)
-    assert (alone.status, alone.cache) == (200, "BYPASS") and STRANGE[name].encode() in alone.body
+    assert (alone.status, alone.cache) == (200, "MISS") and STRANGE[name].encode() in alone.body
     together = post(client, [known[0], fresh, known[1], fresh])
-    assert (together.status, together.cache) == (200, "BYPASS")
+    assert (together.status, together.cache) == (200, "MISS")
     assert [item["embedding"] for item in together.json["data"]] == list(map(vector, (known[0], fresh, known[1], fresh)))
     assert together.json["usage"]["prompt_tokens"] == sum(map(tokens, known)) + 3
     assert embedder.bought == [known, [fresh], [fresh]] and stack.pavise.deaths() == []
