@@ -48,6 +48,10 @@ def random_json(chance, depth=3):
     if kind == 5:
         inside = [random_json(chance, depth - 1) for _ in range(chance.randint(0, 3))]
         return "[" + ",".join(spaced(chance) + v for v in inside) + "]"
+    return random_object(chance, depth)
+
+
+def random_object(chance, depth=3):
     names = chance.sample(NAMES, chance.randint(0, 4))
     return "{" + ",".join(
         f"{spaced(chance)}{json.dumps(n, ensure_ascii=chance.random() < .5)}{spaced(chance)}:{spaced(chance)}"
@@ -57,11 +61,11 @@ def random_json(chance, depth=3):
 def random_request(chance):
     members = {
         "model": '"m"', "messages": f'[{{"content":{random_text(chance)},"x":{random_json(chance)},"role":"user"}}]',
-        "tools": f'[{{"type":"function","function":{{"parameters":{random_json(chance)},"name":"f"}}}}]',
+        "tools": f'[{{"type":"function","function":{{"parameters":{random_object(chance)},"name":"f"}}}}]',
         "new": random_json(chance), "metadata": '{"a":"1"}', "user": random_text(chance), "temperature": "0.70",
         "top_p": "1.0", "seed": chance.choice(["1", "-5", "1e3"]), "logit_bias": '{"7":-1e2,"3":1.50}',
         "stream": chance.choice(["true", "false"]), "max_tokens": "1e2",
-        "response_format": f'{{"json_schema":{{"schema":{random_json(chance)},"name":"n"}},"type":"text"}}',
+        "response_format": f'{{"json_schema":{{"schema":{random_object(chance)},"name":"n"}},"type":"text"}}',
     }
     names = ["model", "messages"] + [n for n in list(members)[2:] if chance.random() < .5]
     if "stream" in names and members["stream"] == "true" and chance.random() < .5:
