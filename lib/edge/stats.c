@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/hash.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,12 +30,18 @@ static struct stats *map(int fd)
 	return p;
 }
 
+static void begin(struct stats *s)
+{
+	hash_random((uint8_t *)&s->host, sizeof(s->host));
+	s->layout = LAYOUT;
+}
+
 static struct stats *anonymous(const char **why)
 {
 	struct stats *s = map(-1);
 
 	*why = strerror(errno);
-	s->layout = LAYOUT;
+	begin(s);
 	return s;
 }
 
@@ -63,7 +70,7 @@ struct stats *stats_create(const char *run_dir, const char **why)
 		unlink(fresh);
 	} else {
 		s = map(fd);
-		s->layout = LAYOUT;
+		begin(s);
 	}
 	close(fd);
 	return s;
@@ -90,7 +97,7 @@ struct stats *stats_join(const char *run_dir, const char **why)
 	s = errno ? NULL : map(fd);
 	if (s && s->layout != LAYOUT) {
 		memset(s, 0, sizeof(*s));
-		s->layout = LAYOUT;
+		begin(s);
 	}
 	flock(fd, LOCK_UN); /* close() does not: the mapping keeps the file open */
 	close(fd);

@@ -47,6 +47,7 @@ struct stats_local_counter {
 
 struct stats {
 	uint64_t layout;           /* of this file: a program of another version makes its own */
+	uint64_t host;             /* random: tells this host from others, and from itself before */
 	_Atomic int draining;      /* the supervisor has been told to stop: /readyz says so */
 	_Atomic int can_grow;      /* fewer than workers.max: an idle worker that becomes busy may ask for more */
 	_Atomic int idle;          /* a hint, set right by the supervisor on every look; the slots are the truth */

@@ -25,7 +25,7 @@ enum {
 enum store_pool { STORE_CACHE, STORE_COUNTERS, STORE_POOLS };
 
 enum store_op {
-	STORE_GET,   /* → value */
+	STORE_GET,   /* → value, cas */
 	STORE_GAT,   /* get and touch: gives it ttl_s from now on → value, cas */
 	STORE_INCR,  /* by `delta`; if it is not there, made with `initial` (0: `delta`) and `ttl_s` → number */
 	STORE_DECR,  /* by `delta`, stops at 0, a missing key stays missing → number */

@@ -143,7 +143,7 @@ static void print_command(struct buf *out, const struct store_item *item)
 	unsigned long long delta = item->delta, initial = item->initial ? item->initial : delta;
 
 	switch (item->op) {
-	case STORE_GET: buf_printf(out, "mg %s v\r\n", item->key); break;
+	case STORE_GET: buf_printf(out, "mg %s c v\r\n", item->key); break;
 	case STORE_GAT: buf_printf(out, "mg %s c v T%u\r\n", item->key, item->ttl_s); break;
 	case STORE_INCR: buf_printf(out, "ma %s N%u J%llu D%llu v\r\n", item->key, item->ttl_s, initial, delta); break;
 	case STORE_DECR: buf_printf(out, "ma %s MD D%llu v\r\n", item->key, delta); break;
@@ -305,7 +305,7 @@ static enum taken take_value(struct store_server *v, struct store_item *item, co
 		return NONSENSE;
 	item->result = STORE_OK;
 	item->value_len = size;
-	if (item->op == STORE_GAT && strncmp(end, " c", 2) == 0)
+	if (strncmp(end, " c", 2) == 0)
 		item->cas = strtoull(end + 2, NULL, 10);
 	v->queue[v->answered].value_at = after;
 	if (item->op == STORE_INCR || item->op == STORE_DECR)

@@ -1,0 +1,136 @@
+/* What is deleted or renewed is what was seen to be ours: everything between two looks may be somebody else's. */
+#include "gate/lease.h"
+
+#include "base/hash.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { VALUE_BYTES = 2 * 16 + 1, ATTEMPTS = 3 };
+
+void lease_init(const struct txn *t, struct lease *l)
+{
+	snprintf(l->key, sizeof(l->key), "%s", t->cache_key);
+	l->key[strlen(t->config->memcached.prefix) + 1] = 'l'; /* "pv:a:…" is the answer, "pv:l:…" who asks for it */
+	l->host = t->worker->stats->host;
+	do
+		hash_random((uint8_t *)&l->nonce, sizeof(l->nonce));
+	while (l->nonce == 0);
+}
+
+static void print(const struct lease *l, char value[VALUE_BYTES + 1])
+{
+	snprintf(value, VALUE_BYTES + 1, "%016llx %016llx", (unsigned long long)l->nonce, (unsigned long long)l->host);
+}
+
+static bool parse(const struct store_item *item, struct lease *holder)
+{
+	char value[VALUE_BYTES + 1], *end;
+
+	if (item->value_len != VALUE_BYTES)
+		return false;
+	memcpy(value, item->value, VALUE_BYTES);
+	value[VALUE_BYTES] = '\0';
+	holder->nonce = strtoull(value, &end, 16);
+	if (*end != ' ')
+		return false;
+	holder->host = strtoull(end + 1, &end, 16);
+	return *end == '\0' && holder->nonce;
+}
+
+static enum store_result run(struct txn *t, struct store_item *item)
+{
+	item->pool = STORE_COUNTERS;
+	store_run(t->worker->store, item, 1);
+	t->store_down |= item->result == STORE_DOWN;
+	return item->result;
+}
+
+static enum store_result add(struct txn *t, const struct lease *l)
+{
+	char value[VALUE_BYTES + 1];
+	struct store_item item = {
+		.op = STORE_ADD, .key = l->key, .ttl_s = LEASE_S, .value = value, .value_len = VALUE_BYTES};
+
+	print(l, value);
+	return run(t, &item);
+}
+
+/* Who has it. A touch, which only the holder may do, gives it so many seconds more. */
+static enum store_result look(
+	struct txn *t, const struct lease *l, uint32_t touch_s, struct lease *holder, uint64_t *cas)
+{
+	struct store_item item = {.op = touch_s ? STORE_GAT : STORE_GET, .key = l->key, .ttl_s = touch_s};
+	enum store_result result = run(t, &item);
+
+	memcpy(holder->key, l->key, sizeof(holder->key));
+	holder->nonce = holder->host = 0;
+	*cas = item.cas;
+	if (result == STORE_OK && !parse(&item, holder))
+		return STORE_FAIL;
+	return result;
+}
+
+static void drop(struct txn *t, const struct lease *l, uint64_t cas)
+{
+	struct store_item item = {.op = STORE_DELETE, .key = l->key, .cas = cas};
+
+	run(t, &item);
+}
+
+enum lease_verdict lease_take(struct txn *t, const struct lease *l, bool alone, struct lease *holder)
+{
+	enum store_result result;
+	uint64_t cas;
+	int i;
+
+	for (i = 0; i < ATTEMPTS; i++) {
+		result = add(t, l);
+		if (result == STORE_OK)
+			return LEASE_OURS;
+		if (result != STORE_EXISTS)
+			return LEASE_UNKNOWN;
+		result = look(t, l, 0, holder, &cas);
+		if (result == STORE_MISS)
+			continue;
+		if (result != STORE_OK)
+			return LEASE_UNKNOWN;
+		if (holder->host != l->host || !alone)
+			return LEASE_THEIRS;
+		drop(t, l, cas);
+	}
+	return LEASE_UNKNOWN;
+}
+
+enum lease_verdict lease_look(struct txn *t, const struct lease *l, struct lease *holder)
+{
+	uint64_t cas;
+	enum store_result result = look(t, l, 0, holder, &cas);
+
+	if (result == STORE_MISS)
+		return LEASE_NOBODYS;
+	if (result != STORE_OK)
+		return LEASE_UNKNOWN;
+	return holder->nonce == l->nonce ? LEASE_OURS : LEASE_THEIRS;
+}
+
+bool lease_renew(struct txn *t, const struct lease *l)
+{
+	struct lease holder;
+	uint64_t cas;
+	enum store_result result = look(t, l, LEASE_S, &holder, &cas);
+
+	if (result == STORE_MISS)
+		return add(t, l) == STORE_OK;
+	return result == STORE_OK && holder.nonce == l->nonce;
+}
+
+void lease_give_back(struct txn *t, const struct lease *l)
+{
+	struct lease holder;
+	uint64_t cas;
+
+	if (look(t, l, 0, &holder, &cas) == STORE_OK && holder.nonce == l->nonce)
+		drop(t, l, cas);
+}

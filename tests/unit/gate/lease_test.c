@@ -1,0 +1,146 @@
+/* Two hosts and one question: only one of them may ask. */
+#include "../memcached_unit.h"
+
+#include "gate/lease.h"
+
+static char folder[FOLDER_PATH];
+static struct memcached server;
+
+/* A worker of a host. */
+struct party {
+	struct config config;
+	struct stats *stats;
+	struct worker worker;
+	struct txn txn;
+	struct lease lease, holder;
+};
+
+static void party_init(struct party *p, struct stats *stats, const char *key)
+{
+	const char *const servers[] = {server.path, NULL};
+
+	*p = (struct party){.config.memcached.prefix = "pv", .stats = stats};
+	p->worker = (struct worker){.stats = stats, .store = store_of(servers, 5000, stats)};
+	p->txn = (struct txn){.config = &p->config, .worker = &p->worker};
+	snprintf(p->txn.cache_key, sizeof(p->txn.cache_key), "pv:a:%s", key);
+	lease_init(&p->txn, &p->lease);
+}
+
+static void party_release(struct party *p)
+{
+	store_free(p->worker.store);
+}
+
+static enum lease_verdict take(struct party *p, bool alone)
+{
+	return lease_take(&p->txn, &p->lease, alone, &p->holder);
+}
+
+static void test_one_holder(void **state)
+{
+	struct party a, b;
+
+	(void)state;
+	party_init(&a, new_stats(), "one");
+	party_init(&b, new_stats(), "one");
+	assert_string_equal(a.lease.key, "pv:l:one");
+	assert_int_equal(lease_look(&b.txn, &b.lease, &b.holder), LEASE_NOBODYS);
+	assert_int_equal(take(&a, true), LEASE_OURS);
+	assert_int_equal(take(&b, true), LEASE_THEIRS);
+	assert_true(b.holder.nonce == a.lease.nonce && b.holder.host == a.stats->host);
+	assert_int_equal(lease_look(&b.txn, &b.lease, &b.holder), LEASE_THEIRS);
+	assert_int_equal(lease_look(&a.txn, &a.lease, &a.holder), LEASE_OURS);
+	assert_true(lease_renew(&a.txn, &a.lease));
+	assert_false(lease_renew(&b.txn, &b.lease));
+	lease_give_back(&b.txn, &b.lease); /* not its own */
+	assert_int_equal(take(&b, true), LEASE_THEIRS);
+	lease_give_back(&a.txn, &a.lease);
+	assert_int_equal(take(&b, true), LEASE_OURS);
+	assert_false(lease_renew(&a.txn, &a.lease));
+	party_release(&a);
+	party_release(&b);
+}
+
+/* Of the same host: it is dead if nobody else here can hold it. */
+static void test_a_dead_holder(void **state)
+{
+	struct stats *stats = new_stats();
+	struct party dead, next;
+
+	(void)state;
+	party_init(&dead, stats, "dead");
+	party_init(&next, stats, "dead");
+	assert_int_equal(take(&dead, true), LEASE_OURS);
+	assert_int_equal(take(&next, false), LEASE_THEIRS);
+	assert_int_equal(take(&next, true), LEASE_OURS);
+	assert_false(lease_renew(&dead.txn, &dead.lease));
+	lease_give_back(&dead.txn, &dead.lease);
+	assert_true(lease_renew(&next.txn, &next.lease));
+	party_release(&dead);
+	party_release(&next);
+}
+
+static void test_forgotten_and_foreign(void **state)
+{
+	struct party a, b;
+
+	(void)state;
+	party_init(&a, new_stats(), "forgotten");
+	party_init(&b, new_stats(), "forgotten");
+	assert_int_equal(take(&a, true), LEASE_OURS);
+	assert_int_equal(
+		run_one(a.worker.store, &(struct store_item){.op = STORE_DELETE, .key = a.lease.key}), STORE_OK);
+	assert_true(lease_renew(&a.txn, &a.lease)); /* taken again */
+	assert_int_equal(take(&b, true), LEASE_THEIRS);
+	assert_int_equal(set_text(a.worker.store, a.lease.key, "what is this"), STORE_OK);
+	assert_int_equal(take(&b, true), LEASE_UNKNOWN);
+	assert_false(lease_renew(&a.txn, &a.lease));
+	party_release(&a);
+	party_release(&b);
+}
+
+static void test_no_memcached(void **state)
+{
+	struct party a;
+
+	(void)state;
+	party_init(&a, new_stats(), "none");
+	memcached_end(&server);
+	unlink(server.path);
+	assert_int_equal(take(&a, true), LEASE_UNKNOWN);
+	assert_false(lease_renew(&a.txn, &a.lease));
+	lease_give_back(&a.txn, &a.lease);
+	assert_true(a.txn.store_down);
+	memcached_start(&server);
+	party_release(&a);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	make_folder(folder);
+	snprintf(server.path, sizeof(server.path), "%s/1.sock", folder);
+	memcached_start(&server);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	memcached_end(&server);
+	unlink(server.path);
+	remove_folder(folder);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_one_holder),
+		cmocka_unit_test(test_a_dead_holder),
+		cmocka_unit_test(test_forgotten_and_foreign),
+		cmocka_unit_test(test_no_memcached),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
