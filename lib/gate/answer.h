@@ -12,6 +12,9 @@ bool answer_begin(struct txn *t, int status, const char *content_type);
 /* Sends a piece of the body; `flush` when it should be seen now. False: the client has gone. */
 bool answer_piece(struct txn *t, const char *bytes, size_t len, bool flush);
 
+/* Sends what the client would not take before. Nobody waits for a client while others may follow its call (t->lead). */
+bool answer_push(struct txn *t);
+
 /* A whole answer; content_type NULL: none. */
 enum verdict answer_whole(
 	struct txn *t, int status, const char *content_type, const struct hash_part *parts, size_t count);

@@ -132,6 +132,8 @@ static const struct config_table model_table = CONFIG_TABLE(model_fields, model)
 
 static const struct config_field cache_fields[] = {
 	{"enabled", CONFIG_BOOL, AT(config, cache.enabled), "true", .doc = "remember answers"},
+	{"coalesce", CONFIG_BOOL, AT(config, cache.coalesce), "true",
+		.doc = "one call for all who ask the same at the same time"},
 	{"ttl", CONFIG_DURATION, AT(config, cache.ttl), "\"1h\"", .min = S_US, .max = CACHE_TTL_MAX,
 		.doc = "for how long"},
 	{"scope", CONFIG_WORD, AT(config, cache.scope), "\"key\"", .words = scopes, .doc = "who shares answers"},

@@ -5,6 +5,7 @@
 #include "gate/cache.h"
 #include "gate/embed.h"
 #include "gate/epoch.h"
+#include "gate/lookup.h"
 #include "gate/price.h"
 #include "wire/stream.h"
 
@@ -20,9 +21,11 @@ static const char *fresh_head(struct txn *t, const struct cache_entry *e)
 		(long long)(clock_real_ms() / 1000), e->json_len > 2 ? "," : "");
 }
 
-static void take_facts(struct txn *t, const struct cache_entry *e, int64_t now)
+static void take_facts(struct txn *t, const struct cache_entry *e, enum cache_state as)
 {
-	t->cache = CACHE_HIT;
+	int64_t now = clock_real_ms();
+
+	t->cache = as;
 	t->cache_age_ms = now > e->stored_ms ? now - e->stored_ms : 0;
 	t->cache_ttl_ms = e->expires_ms - now;
 	t->facts.input_tokens = e->input_tokens;
@@ -37,6 +40,7 @@ static void take_facts(struct txn *t, const struct cache_entry *e, int64_t now)
 struct player {
 	struct txn *t;
 	const struct cache_entry *entry;
+	enum cache_state as;
 	struct buf out;
 	bool begun, gone;
 };
@@ -44,7 +48,7 @@ struct player {
 static void send(struct player *p)
 {
 	if (!p->begun) {
-		take_facts(p->t, p->entry, clock_real_ms());
+		take_facts(p->t, p->entry, p->as);
 		answer_begin(p->t, 200, "text/event-stream; charset=utf-8");
 	}
 	p->begun = true;
@@ -88,10 +92,10 @@ static bool play(struct player *p, const char *head)
 	return verdict == 0 && !p->out.overflow;
 }
 
-static enum verdict serve_stream(struct txn *t, const struct cache_entry *e, const char *head)
+static enum verdict serve_stream(struct txn *t, const struct cache_entry *e, const char *head, enum cache_state as)
 {
 	/* an event holds at most the answer; what it says of itself is in the answer too */
-	struct player p = {.t = t, .entry = e, .out = BUF_INIT(PIECE_BYTES + 2 * e->json_len + PIECE_BYTES)};
+	struct player p = {.t = t, .entry = e, .as = as, .out = BUF_INIT(PIECE_BYTES + 2 * e->json_len + PIECE_BYTES)};
 	bool good = play(&p, head);
 	enum verdict verdict = ANSWERED;
 
@@ -105,13 +109,13 @@ static enum verdict serve_stream(struct txn *t, const struct cache_entry *e, con
 	return verdict;
 }
 
-static enum verdict serve(struct txn *t, const struct cache_entry *e)
+enum verdict lookup_serve(struct txn *t, const struct cache_entry *e, enum cache_state as)
 {
 	const char *head = fresh_head(t, e);
 
 	if (t->chat.stream)
-		return serve_stream(t, e, head);
-	take_facts(t, e, clock_real_ms());
+		return serve_stream(t, e, head, as);
+	take_facts(t, e, as);
 	return answer_whole(t, 200, "application/json",
 		(struct hash_part[]){{head, strlen(head)}, {e->json + 1, e->json_len - 1}}, 2);
 }
@@ -145,7 +149,20 @@ static enum verdict entry_lookup(struct txn *t)
 	if (t->cache != CACHE_HIT)
 		return NEXT;
 	t->cache = CACHE_MISS; /* until it has turned out that it can be played */
-	return serve(t, &e);
+	return lookup_serve(t, &e, CACHE_HIT);
+}
+
+enum verdict lookup_again(struct txn *t)
+{
+	int server = t->entry->server;
+
+	t->batch_count = 0;
+	t->epoch_items[server - 1] = NULL;
+	epoch_prepare(t, server);
+	t->entry = &t->batch[t->batch_count++];
+	*t->entry = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key, .server = server};
+	store_run(t->worker->store, t->batch, t->batch_count);
+	return entry_lookup(t);
 }
 
 enum verdict stage_lookup(struct txn *t)

@@ -90,6 +90,7 @@ struct txn {
 	char cache_key[TXN_KEY];
 	uint8_t cache_hash[32];
 	struct embed *embed; /* embeddings: their inputs; NULL = not asked for */
+	struct lead *lead;   /* while others may follow this call; NULL = nobody can */
 
 	/* the answer */
 	int status;
@@ -152,6 +153,7 @@ enum verdict stage_controls(struct txn *t);
 enum verdict stage_meter(struct txn *t);
 enum verdict stage_lookup(struct txn *t);
 enum verdict stage_route(struct txn *t);
+enum verdict stage_coalesce(struct txn *t);
 enum verdict stage_relay(struct txn *t);
 void account(struct txn *t);
 
