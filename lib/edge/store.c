@@ -164,43 +164,50 @@ static struct store_server *server_of(struct store *s, const struct store_item *
 	return &s->servers[s->pools[item->pool].server[server - 1]];
 }
 
-/* Waits until every server has answered or the time is over. */
-static void wait_all(struct store *s, int64_t deadline_us)
+/* A batch of many megabytes takes its time: as long as some of it gets through, it is waited for. */
+static void progress(struct store *s, struct store_server *server)
+{
+	if (store_server_progress(server))
+		server->deadline_us = clock_mono_us() + s->timeout_us;
+}
+
+/* One look at all who have not answered yet; false: there is nobody. */
+static bool wait_some(struct store *s)
 {
 	struct pollfd fds[STATS_STORE_SERVERS];
 	struct store_server *waiting[STATS_STORE_SERVERS];
-	int64_t left;
-	int i, n;
+	int64_t now = clock_mono_us(), deadline_us = INT64_MAX;
+	int i, n = 0;
 
-	for (;;) {
-		for (i = n = 0; i < s->count; i++) {
-			if (!s->servers[i].pending)
-				continue;
-			waiting[n] = &s->servers[i];
-			fds[n] = (struct pollfd){waiting[n]->fd, store_server_events(waiting[n]), 0};
-			n++;
-		}
-		if (n == 0)
-			return;
-		left = deadline_us - clock_mono_us();
-		/* looked at once more when time is over: perhaps it was we who were not given the processor */
-		if (poll(fds, (nfds_t)n, left > 0 ? (int)((left + 999) / 1000) : 0) == 0) {
-			for (i = 0; i < n; i++)
-				store_server_timed_out(waiting[i]);
-			s->given_up = true;
-			return;
-		}
-		for (i = 0; i < n; i++)
-			if (fds[i].revents)
-				store_server_progress(waiting[i]);
-		deadline_us =
-			clock_mono_us() + s->timeout_us; /* it answers: a batch of many megabytes takes its time */
+	for (i = 0; i < s->count; i++) {
+		if (!s->servers[i].pending)
+			continue;
+		waiting[n] = &s->servers[i];
+		fds[n] = (struct pollfd){waiting[n]->fd, store_server_events(waiting[n]), 0};
+		if (waiting[n]->deadline_us < deadline_us)
+			deadline_us = waiting[n]->deadline_us;
+		n++;
 	}
+	if (n == 0)
+		return false;
+	if (poll(fds, (nfds_t)n, deadline_us > now ? (int)((deadline_us - now + 999) / 1000) : 0) < 0)
+		return true; /* a signal */
+	for (i = 0; i < n; i++) {
+		if (fds[i].revents) {
+			progress(s, waiting[i]);
+		} else if (waiting[i]->deadline_us <= now) {
+			/* looked at once more when its time was over: it might have been we who had to wait */
+			store_server_timed_out(waiting[i]);
+			s->given_up = true;
+		}
+	}
+	return true;
 }
 
 void store_run(struct store *s, struct store_item *items, size_t count)
 {
 	struct store_server *server;
+	int64_t deadline_us;
 	size_t i;
 	int j;
 
@@ -213,7 +220,11 @@ void store_run(struct store *s, struct store_item *items, size_t count)
 	for (j = 0; j < s->count; j++)
 		if (s->servers[j].pending)
 			store_server_send(&s->servers[j]);
-	wait_all(s, clock_mono_us() + s->timeout_us);
+	deadline_us = clock_mono_us() + s->timeout_us;
+	for (j = 0; j < s->count; j++)
+		s->servers[j].deadline_us = deadline_us;
+	while (wait_some(s))
+		;
 	for (j = 0; j < s->count; j++)
 		store_server_collect(&s->servers[j]);
 }

@@ -86,19 +86,23 @@ bool store_server_usable(struct store_server *v)
 {
 	int64_t now, retry;
 
-	if (!atomic_load_explicit(&v->health->down, memory_order_relaxed))
+	if (v->queued) /* decided for all of the batch */
+		return true;
+	v->probing = atomic_load_explicit(&v->health->down, memory_order_relaxed);
+	if (!v->probing)
 		return true;
 	now = clock_mono_us();
 	retry = atomic_load(&v->health->retry_at_us);
-	return v->queued || /* this batch is the probe already */
-	       (now >= retry && atomic_compare_exchange_strong(&v->health->retry_at_us, &retry, now + DOWN_FOR_US));
+	return now >= retry && atomic_compare_exchange_strong(&v->health->retry_at_us, &retry, now + DOWN_FOR_US);
 }
 
+/* What a server has said before it died may be read after another process has found it dead: it is up again when
+ * somebody who knew that it was down was answered. */
 static void mark_up(struct store_server *v)
 {
 	if (atomic_load_explicit(&v->health->timeouts, memory_order_relaxed))
 		atomic_store(&v->health->timeouts, 0);
-	if (atomic_load_explicit(&v->health->down, memory_order_relaxed) && atomic_exchange(&v->health->down, 0))
+	if (v->probing && atomic_exchange(&v->health->down, 0))
 		log_event(LOG_INFO, "memcached_up", "memcached %s answers again", v->name);
 }
 
@@ -125,6 +129,8 @@ static void give_up(struct store_server *v)
 /* One late answer is a busy machine; it costs its own request, and not everybody's limits for a second. */
 void store_server_timed_out(struct store_server *v)
 {
+	if (v->connecting && v->addr_count > 1) /* one that swallows everything must not hide the others */
+		v->addr = (v->addr + v->tried + 1) % v->addr_count;
 	disconnect(v);
 	v->pending = false;
 	if (atomic_load(&v->health->down) || atomic_fetch_add(&v->health->timeouts, 1) + 1 >= STORE_TIMEOUTS)
@@ -197,7 +203,7 @@ void store_server_resolve(struct store_server *v)
 	snprintf(port, sizeof(port), "%u", v->port);
 	if (v->is_unix || getaddrinfo(v->host, port, &hints, &list) != 0)
 		return;
-	v->addr_count = 0;
+	v->addr_count = v->addr = 0;
 	for (a = list; a && v->addr_count < STORE_ADDRS; a = a->ai_next) {
 		memcpy(&v->addrs[v->addr_count].addr, a->ai_addr, a->ai_addrlen);
 		v->addrs[v->addr_count++].len = a->ai_addrlen;
@@ -205,18 +211,20 @@ void store_server_resolve(struct store_server *v)
 	freeaddrinfo(list);
 }
 
+/* At the first of its addresses that does not refuse at once, from those that have not been tried yet. */
 static int open_tcp(struct store_server *v)
 {
 	const struct sockaddr *addr;
-	int fd, one = 1, i;
+	int fd, one = 1, at;
 
-	for (i = 0; i < v->addr_count; i++) {
-		addr = (const struct sockaddr *)&v->addrs[i].addr;
+	for (; v->tried < v->addr_count; v->tried++) {
+		at = (v->addr + v->tried) % v->addr_count;
+		addr = (const struct sockaddr *)&v->addrs[at].addr;
 		fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 		if (fd < 0)
 			continue;
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		v->connecting = connect(fd, addr, v->addrs[i].len) != 0;
+		v->connecting = connect(fd, addr, v->addrs[at].len) != 0;
 		if (!v->connecting || errno == EINPROGRESS)
 			return fd;
 		close(fd);
@@ -225,15 +233,21 @@ static int open_tcp(struct store_server *v)
 	return -1;
 }
 
+static bool connect_to(struct store_server *v)
+{
+	v->fd = v->is_unix ? open_unix(v) : open_tcp(v);
+	if (v->fd < 0)
+		store_server_failed(v, "cannot be reached");
+	return v->fd >= 0;
+}
+
 static bool ensure_connected(struct store_server *v)
 {
 	if (v->fd >= 0)
 		return true;
 	v->fresh = true;
-	v->fd = v->is_unix ? open_unix(v) : open_tcp(v);
-	if (v->fd < 0)
-		store_server_failed(v, "cannot be reached");
-	return v->fd >= 0;
+	v->tried = 0;
+	return connect_to(v);
 }
 
 /* memcached was restarted, or closed an idle connection, since we last used it: that is not an outage. Once. */
@@ -375,20 +389,33 @@ static void read_some(struct store_server *v)
 	}
 }
 
-void store_server_progress(struct store_server *v)
+/* "localhost" is two addresses, and memcached may listen on the second. */
+static bool finish_connecting(struct store_server *v)
 {
 	int error = 0;
 	socklen_t len = sizeof(error);
 
-	if (v->connecting) {
-		if (getsockopt(v->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error) {
-			store_server_failed(v, "cannot be reached");
-			return;
-		}
-		v->connecting = false;
+	if (getsockopt(v->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error) {
+		disconnect(v);
+		v->tried++;
+		return connect_to(v) && !v->connecting;
 	}
+	v->connecting = false;
+	v->addr = (v->addr + v->tried) % v->addr_count;
+	v->tried = 0;
+	return true;
+}
+
+bool store_server_progress(struct store_server *v)
+{
+	bool connected = !v->connecting;
+	size_t sent = v->sent, got = v->in.len;
+
+	if (!connected && !finish_connecting(v))
+		return false;
 	if (write_some(v) && v->fd >= 0)
 		read_some(v);
+	return connected && (v->sent > sent || v->in.len > got);
 }
 
 void store_server_collect(struct store_server *v)

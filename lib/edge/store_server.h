@@ -25,6 +25,8 @@ struct store_server {
 		socklen_t len;
 	} addrs[STORE_ADDRS]; /* of a host: looked up when the configuration is loaded, never within a request */
 	int addr_count;
+	int addr;   /* where it was last reached: tried first */
+	int tried;  /* of them, since the connection was last gone */
 	bool stale; /* could not be connected to: look its name up again when nobody waits */
 
 	int fd; /* -1 = not connected */
@@ -37,6 +39,8 @@ struct store_server {
 	} * queue;
 	int queued, answered, room;
 	bool pending; /* queued > answered, and the connection is alive */
+	bool probing; /* it was down when this batch began */
+	int64_t deadline_us;
 };
 
 bool store_server_parse(struct store_server *v, const char *name, const char **why);
@@ -53,8 +57,8 @@ void store_server_queue(struct store_server *v, struct store_item *item);
 void store_server_send(struct store_server *v);
 /* What to poll() for. */
 short store_server_events(const struct store_server *v);
-/* Writes and reads what it can. */
-void store_server_progress(struct store_server *v);
+/* Writes and reads what it can; whether any of the batch got through. */
+bool store_server_progress(struct store_server *v);
 /* No use waiting: closes the connection and marks the server as down. */
 void store_server_failed(struct store_server *v, const char *why);
 /* No answer in time: closes the connection; a server that does it STORE_TIMEOUTS times in a row is down. */
