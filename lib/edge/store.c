@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { AGAIN_US = 1000000 };
+
 struct pool {
 	memcached_st *ring;              /* NULL with a single server */
 	int server[STATS_STORE_SERVERS]; /* the ring's index → index in store.servers */
@@ -124,7 +126,22 @@ void store_free(struct store *s)
 
 void store_begin(struct store *s)
 {
+	int i;
+
 	s->given_up = false;
+	for (i = 0; i < s->count; i++)
+		s->servers[i].late_us = 0;
+}
+
+void store_again(struct store *s)
+{
+	int64_t since = clock_mono_us() - AGAIN_US;
+	int i;
+
+	s->given_up = false;
+	for (i = 0; i < s->count; i++)
+		if (s->servers[i].late_us <= since)
+			s->servers[i].late_us = 0;
 }
 
 void store_end(struct store *s)
@@ -148,6 +165,12 @@ int store_server_of(const struct store *s, enum store_pool pool, const char *key
 int store_servers(const struct store *s, enum store_pool pool)
 {
 	return s->pools[pool].count;
+}
+
+bool store_server_down(const struct store *s, enum store_pool pool, int server)
+{
+	BUG_ON(server < 1 || server > s->pools[pool].count);
+	return atomic_load(&s->servers[s->pools[pool].server[server - 1]].health->down);
 }
 
 const char *store_server_name(const struct store *s, enum store_pool pool, int server)
@@ -198,6 +221,7 @@ static bool wait_some(struct store *s)
 		} else if (waiting[i]->deadline_us <= now) {
 			/* looked at once more when its time was over: it might have been we who had to wait */
 			store_server_timed_out(waiting[i]);
+			waiting[i]->late_us = now;
 			s->given_up = true;
 		}
 	}
@@ -214,7 +238,7 @@ void store_run(struct store *s, struct store_item *items, size_t count)
 	for (i = 0; i < count; i++) {
 		items[i].result = STORE_DOWN;
 		server = server_of(s, &items[i]);
-		if (!s->given_up && store_server_usable(server))
+		if (!s->given_up && !server->late_us && store_server_usable(server))
 			store_server_queue(server, &items[i]);
 	}
 	for (j = 0; j < s->count; j++)

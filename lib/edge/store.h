@@ -3,7 +3,8 @@
  *
  * A batch goes out as one write of meta commands to each server that it concerns, and its answers are read together
  * (libmemcached gives the ring; a round trip for each operation would halve the throughput of a hit). The deadline
- * belongs to the request: after one timeout the rest of the request does without the store. Which servers are down
+ * belongs to the request: after one timeout the rest of the request does without the store, and one that lasts (a
+ * stream that others follow) without that server for a second. Which servers are down
  * (three timeouts in a row, or nobody listens) is known once per host: one worker a second tries again, the others do
  * not even ask, and there is one warning for all.
  */
@@ -78,6 +79,9 @@ void store_free(struct store *s);
 
 /* A new request: it may wait for the store again. */
 void store_begin(struct store *s);
+/* A request that lasts and needs the store again: it may wait for the servers that have not let it wait in vain within
+ * the last second. */
+void store_again(struct store *s);
 /* Behind a request, when nobody waits and no value is looked at any more: gives back the memory of large ones, and
  * looks up again the names of servers that could not be reached. */
 void store_end(struct store *s);
@@ -86,6 +90,8 @@ void store_end(struct store *s);
 int store_server_of(const struct store *s, enum store_pool pool, const char *key);
 /* How many servers a pool has. */
 int store_servers(const struct store *s, enum store_pool pool);
+/* Whether it is known on this host that the server does not answer. */
+bool store_server_down(const struct store *s, enum store_pool pool, int server);
 /* As configured; for messages. */
 const char *store_server_name(const struct store *s, enum store_pool pool, int server);
 

@@ -41,6 +41,7 @@ struct store_server {
 	bool pending; /* queued > answered, and the connection is alive */
 	bool probing; /* it was down when this batch began */
 	int64_t deadline_us;
+	int64_t late_us; /* clock_mono_us() of this request's last wait in vain; 0 = none */
 };
 
 bool store_server_parse(struct store_server *v, const char *name, const char **why);

@@ -15,14 +15,6 @@ enum {
 	NAME_WAIT_US = 500000
 };
 
-uint64_t coalesce_question(const struct txn *t)
-{
-	uint64_t question;
-
-	memcpy(&question, t->cache_hash, sizeof(question));
-	return question;
-}
-
 void coalesce_name(const struct txn *t, uint64_t stream, char name[COALESCE_NAME])
 {
 	snprintf(name, COALESCE_NAME, "%.140s:%016llx", t->cache_key, (unsigned long long)stream);
@@ -91,10 +83,10 @@ enum verdict stage_coalesce(struct txn *t)
 	if (!may_coalesce(t))
 		return NEXT;
 	for (attempt = 0; how == FOLLOW_AGAIN && attempt < ATTEMPTS && nameless < NAMELESS; attempt++) {
-		channel = channel_join(stats, coalesce_question(t), slot, &mine);
+		channel = channel_join(stats, lease_question(t), slot, &mine);
 		if (!channel)
 			return NEXT;
-		store_begin(t->worker->store);
+		store_again(t->worker->store);
 		if (mine) {
 			how = begin(t, channel, &verdict);
 			if (!t->lead)

@@ -21,8 +21,6 @@ enum {
 	COALESCE_FLAG_S = 3   /* so long a host that watches is believed to */
 };
 
-/* 64 bits of the question's hash. */
-uint64_t coalesce_question(const struct txn *t);
 /* What the items of a stream are called: its batches ("…:0", "…:1"), ":end", ":answer", and ":wanted" of other hosts.
  */
 void coalesce_name(const struct txn *t, uint64_t stream, char name[COALESCE_NAME]);

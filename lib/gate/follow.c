@@ -22,7 +22,7 @@ enum {
 	SLEEP_US = 500000,   /* how soon a client that has gone is noticed */
 	WATCH_US = 20000,    /* how often memcached is asked for another host's stream */
 	LOOK_US = 1000000,   /* … and whether its leader still has the lease */
-	STORE_ATTEMPTS = 10, /* a busy memcached is no reason to buy the answer again */
+	STORE_ATTEMPTS = 10, /* a busy memcached is no reason to buy the answer again; one that is down is */
 	EVENTS_MAX = 64 << 20,
 	NAME_BYTES = COALESCE_NAME + 16
 };
@@ -47,6 +47,11 @@ enum step { ON, LOST /* a batch is missing */, UNHEARD /* memcached does not ans
 
 /* ---- memcached ---- */
 
+static bool is_down(const struct follow *f)
+{
+	return store_server_down(f->t->worker->store, STORE_CACHE, f->t->entry->server);
+}
+
 static enum step run(struct follow *f, struct store_item *items, size_t count)
 {
 	bool down = false;
@@ -56,7 +61,7 @@ static enum step run(struct follow *f, struct store_item *items, size_t count)
 	store_run(f->t->worker->store, items, count);
 	for (i = 0; i < count; i++)
 		down |= items[i].result == STORE_DOWN;
-	f->attempts = down ? f->attempts + 1 : 0;
+	f->attempts = !down ? 0 : !f->begun && is_down(f) ? STORE_ATTEMPTS : f->attempts + 1;
 	return down ? UNHEARD : ON;
 }
 
@@ -362,7 +367,7 @@ static bool stands_in(struct follow *f)
 	struct lease ours, holder;
 	bool mine;
 
-	f->channel = channel_join(t->worker->stats, coalesce_question(t), t->worker->slot_index, &mine);
+	f->channel = channel_join(t->worker->stats, lease_question(t), t->worker->slot_index, &mine);
 	if (!f->channel)
 		return false;
 	if (!mine)
@@ -390,7 +395,7 @@ static bool look(struct follow *f, enum followed *how)
 
 	if (f->watching)
 		step = watch(f, &led);
-	alive = led && channel_alive(f->channel, coalesce_question(f->t), f->stream);
+	alive = led && channel_alive(f->channel, lease_question(f->t), f->stream);
 	if (step == ON && alive)
 		step = deliver(f, atomic_load(&f->channel->batches));
 	if (step == ON && !f->end && (!alive || atomic_load(&f->channel->ended)))
@@ -415,7 +420,8 @@ static bool look(struct follow *f, enum followed *how)
 
 static int64_t patience_us(const struct follow *f)
 {
-	int64_t left = next_comment_us(f) - clock_mono_us(), patience = f->watching ? WATCH_US : SLEEP_US;
+	int64_t left = next_comment_us(f) - clock_mono_us(),
+		patience = f->watching || f->attempts ? WATCH_US : SLEEP_US;
 
 	return left < patience ? left : patience;
 }

@@ -103,7 +103,10 @@ static void add_event(struct lead *l, const char *data, size_t len)
 
 static void put(struct txn *t, struct store_item item)
 {
-	store_begin(t->worker->store);
+	if (t->lead->lost)
+		store_again(t->worker->store);
+	else
+		store_begin(t->worker->store); /* a late answer to something else is no reason to lose the followers */
 	store_run(t->worker->store, &item, 1);
 	if (item.result != STORE_OK)
 		t->lead->lost = true;
@@ -163,7 +166,7 @@ static void look_for_others(struct txn *t)
 
 	snprintf(key, sizeof(key), "%s:wanted", t->lead->name);
 	item = coalesce_item(t, STORE_GET, key);
-	store_begin(t->worker->store);
+	store_again(t->worker->store);
 	store_run(t->worker->store, &item, 1);
 	t->lead->remote = item.result == STORE_OK;
 }
@@ -200,7 +203,7 @@ void lead_pump(struct txn *t)
 	if (!l)
 		return;
 	if (now >= l->renew_us) {
-		store_begin(t->worker->store);
+		store_again(t->worker->store);
 		lease_renew(t, &l->lease);
 		look_for_others(t);
 		channel_touch(l->channel, t->worker->slot_index);
@@ -228,7 +231,7 @@ void lead_leave(struct txn *t)
 
 	if (!l)
 		return;
-	store_begin(t->worker->store);
+	store_again(t->worker->store);
 	lease_give_back(t, &l->lease);
 	channel_leave(t->worker->stats, t->worker->slot_index);
 	t->lead = NULL;
@@ -288,7 +291,7 @@ void lead_end(struct txn *t, struct json_object *completion, const char *script,
 		lead_leave(t);
 		return;
 	}
-	store_begin(t->worker->store);
+	store_again(t->worker->store);
 	flush_events(t);
 	end = json_object_new_object();
 	json_set_str(end, "end", share(t, completion, script, script_len));
@@ -312,7 +315,7 @@ void lead_end_failed(struct txn *t, int status, const struct buf *body)
 		lead_leave(t);
 		return;
 	}
-	store_begin(t->worker->store);
+	store_again(t->worker->store);
 	flush_events(t);
 	end = json_object_new_object();
 	json_set_str(end, "end", "failed");

@@ -9,9 +9,20 @@
 
 enum { VALUE_BYTES = 2 * 16 + 1, ATTEMPTS = 3 };
 
+uint64_t lease_question(const struct txn *t)
+{
+	struct hash_part parts[] = {{t->cache_hash, sizeof(t->cache_hash)}, {t->epochs, sizeof(t->epochs)}};
+	uint8_t hash[SHA256_BYTES];
+	uint64_t question;
+
+	hash_sha256_parts(parts, 2, hash);
+	memcpy(&question, hash, sizeof(question));
+	return question;
+}
+
 void lease_init(const struct txn *t, struct lease *l)
 {
-	snprintf(l->key, sizeof(l->key), "%s", t->cache_key);
+	snprintf(l->key, sizeof(l->key), "%.140s:%016llx", t->cache_key, (unsigned long long)lease_question(t));
 	l->key[strlen(t->config->memcached.prefix) + 1] = 'l'; /* "pv:a:…" is the answer, "pv:l:…" who asks for it */
 	l->host = t->worker->stats->host;
 	do

@@ -23,6 +23,9 @@ enum lease_verdict {
 	LEASE_UNKNOWN /* memcached does not answer */
 };
 
+/* 64 bits of the question's hash and its epochs: who asks after a purge is not answered by a call that was made before
+ * it. */
+uint64_t lease_question(const struct txn *t);
 /* The lease of the question in t->cache_key, under a nonce of ours; nobody holds it yet. */
 void lease_init(const struct txn *t, struct lease *l);
 /* Takes it if nobody has it. One that a dead worker of this host has left is taken over when `alone`: no other of this

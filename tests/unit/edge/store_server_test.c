@@ -113,6 +113,43 @@ static void test_a_talkative_neighbour(void **state)
 	close(silent);
 }
 
+/* A request that lasts goes on without the one that let it wait, and not without the others. */
+static void test_again(void **state)
+{
+	char quiet[FILE_PATH + 8];
+	const char *const servers[] = {quiet, server.path, NULL};
+	struct store_item late = {.op = STORE_GET, .key = "a", .server = 1},
+			  good = {.op = STORE_GET, .key = "a", .server = 2};
+	struct store *s;
+	int silent, i;
+
+	(void)state;
+	snprintf(quiet, sizeof(quiet), "%s.quiet", server.path);
+	silent = listen_at(quiet);
+	memcached_start(&server);
+	s = store_of(servers, TIMEOUT_MS, shared);
+	store_begin(s);
+	assert_int_equal(run_one(s, &good), STORE_MISS);
+	assert_int_equal(run_one(s, &late), STORE_DOWN);
+	assert_int_equal(run_one(s, &good), STORE_DOWN); /* a short one has waited enough */
+	for (i = 0; i < 3; i++) {
+		store_again(s);
+		assert_int_equal(run_one(s, &late), STORE_DOWN);
+		assert_int_equal(run_one(s, &good), STORE_MISS);
+	}
+	assert_int_equal(shared->store[0].timeouts, 1);
+	assert_false(store_server_down(s, STORE_CACHE, 1));
+	for (i = 1; i < STORE_TIMEOUTS; i++) {
+		store_begin(s);
+		run_one(s, &late);
+	}
+	assert_true(store_server_down(s, STORE_CACHE, 1));
+	assert_false(store_server_down(s, STORE_CACHE, 2));
+	store_free(s);
+	close(silent);
+	memcached_end(&server);
+}
+
 /* ---- a host with several addresses ---- */
 
 /* A listener on a port of its own, and its address. */
@@ -232,6 +269,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_last_words, before_each),
 		cmocka_unit_test_setup(test_a_talkative_neighbour, before_each),
+		cmocka_unit_test_setup(test_again, before_each),
 		cmocka_unit_test_setup(test_an_address_that_refuses, before_each),
 		cmocka_unit_test_setup(test_an_address_that_swallows, before_each),
 	};

@@ -43,7 +43,7 @@ static void test_one_holder(void **state)
 	(void)state;
 	party_init(&a, new_stats(), "one");
 	party_init(&b, new_stats(), "one");
-	assert_string_equal(a.lease.key, "pv:l:one");
+	assert_memory_equal(a.lease.key, "pv:l:one:", 9);
 	assert_int_equal(lease_look(&b.txn, &b.lease, &b.holder), LEASE_NOBODYS);
 	assert_int_equal(take(&a, true), LEASE_OURS);
 	assert_int_equal(take(&b, true), LEASE_THEIRS);
@@ -78,6 +78,24 @@ static void test_a_dead_holder(void **state)
 	assert_true(lease_renew(&next.txn, &next.lease));
 	party_release(&dead);
 	party_release(&next);
+}
+
+/* What was asked before a purge is another question. */
+static void test_a_purge_between(void **state)
+{
+	struct party a, b;
+
+	(void)state;
+	party_init(&a, new_stats(), "purged");
+	party_init(&b, new_stats(), "purged");
+	assert_true(lease_question(&a.txn) == lease_question(&b.txn));
+	b.txn.epochs[1] = 7;
+	assert_true(lease_question(&a.txn) != lease_question(&b.txn));
+	lease_init(&b.txn, &b.lease);
+	assert_int_equal(take(&a, true), LEASE_OURS);
+	assert_int_equal(take(&b, true), LEASE_OURS);
+	party_release(&a);
+	party_release(&b);
 }
 
 static void test_forgotten_and_foreign(void **state)
@@ -138,6 +156,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_holder),
 		cmocka_unit_test(test_a_dead_holder),
+		cmocka_unit_test(test_a_purge_between),
 		cmocka_unit_test(test_forgotten_and_foreign),
 		cmocka_unit_test(test_no_memcached),
 	};
