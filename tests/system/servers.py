@@ -57,7 +57,10 @@ def merged(base, over):
 
 
 class Memcached(Ends):
-    """memcached on a UNIX socket: .path. stop() and cont() are SIGSTOP and SIGCONT."""
+    """
+    memcached on a UNIX socket: .path. .name is what a configuration calls it. stop() and cont() are SIGSTOP and
+    SIGCONT.
+    """
 
     def __init__(self, folder, *options):
         self.path = pathlib.Path(folder) / f"memcached-{next(counter)}.sock"
@@ -67,9 +70,21 @@ class Memcached(Ends):
 
     def start(self):
         self.path.unlink(missing_ok=True)
-        self.process = Process(["memcached", "-u", "root", "-s", self.path, "-a", "0777", "-m", "64", "-c", "4096",
-                                *self.options], self.path.with_suffix(".log"))
+        self.process = Process(["memcached", "-u", "root", *self.listen(), "-m", "64", "-c", "4096", *self.options],
+                               self.path.with_suffix(".log"))
         self.process.wait_ready(self.answers)
+
+    @property
+    def name(self):
+        return str(self.path)
+
+    def listen(self):
+        return ["-s", self.path, "-a", "0777"]
+
+    def connect(self):
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(str(self.path))
+        return s
 
     def answers(self):
         with contextlib.suppress(OSError):
@@ -78,9 +93,8 @@ class Memcached(Ends):
 
     def command(self, command, until=b"\r\n", timeout=PATIENCE):
         """Sends one line, returns the answer up to and with `until`."""
-        with socket.socket(socket.AF_UNIX) as s:
+        with self.connect() as s:
             s.settimeout(timeout)
-            s.connect(str(self.path))
             s.sendall(command + b"\r\n")
             got = b""
             while not got.endswith(until):
@@ -98,9 +112,8 @@ class Memcached(Ends):
 
     def get(self, key):
         """A value as bytes; None if there is none."""
-        with socket.socket(socket.AF_UNIX) as s:
+        with self.connect() as s:
             s.settimeout(PATIENCE)
-            s.connect(str(self.path))
             s.sendall(f"mg {key} v\r\n".encode())
             reader = s.makefile("rb")
             head = reader.readline().split()
@@ -108,6 +121,11 @@ class Memcached(Ends):
 
     def set(self, key, value, ttl=3600):
         assert self.command(f"ms {key} {len(value)} T{ttl}\r\n".encode() + value) == b"HD\r\n"
+
+    def stats(self):
+        """What it counts."""
+        return {line.split()[1]: line.split()[2] for line in
+                self.command(b"stats", b"END\r\n").decode().splitlines() if line.startswith("STAT")}
 
     def flush(self):
         self.command(b"flush_all")
@@ -131,6 +149,24 @@ class Memcached(Ends):
 
     def end(self):
         self.process.kill()  # TERM takes it a second, and there is nothing that it could save
+
+
+class TcpMemcached(Memcached):
+    """The same on 127.0.0.1, on a port that stays its own over a restart."""
+
+    def __init__(self, folder, *options):
+        self.port = free_port()
+        super().__init__(folder, *options)
+
+    @property
+    def name(self):
+        return f"127.0.0.1:{self.port}"
+
+    def listen(self):
+        return ["-l", "127.0.0.1", "-p", self.port]
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
 
 
 class DemoLLM(Ends):

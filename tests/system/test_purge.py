@@ -12,7 +12,7 @@ import pytest
 
 from client import ask, unique
 from process import wait_until
-from provider import completion
+from provider import chunk, completion
 from recorder import Recorder
 from servers import Memcached, Stack
 from spelling import key as key_of
@@ -239,6 +239,26 @@ def test_a_call_that_was_under_way_is_not_remembered_beyond_the_purge(stack, eac
         again = pool.submit(each.chat, prompt)
         stack.provider.take(prompt).plain(["asked after"])
         assert again.result().cache == "MISS"
+    hit = each.chat(prompt)
+    assert hit.cache == "HIT" and hit.json["choices"][0]["message"]["content"] == "asked after"
+
+
+def test_nobody_follows_a_call_from_before_the_purge(stack, each):
+    prompt = stack.provider.manual()
+    with each.stream(ask(prompt, stream=True)) as before:
+        old = stack.provider.take(prompt)
+        old.stream_head()
+        old.event(chunk("asked before"))
+        assert before.next_data().content == "asked before"
+        purge(each, {"model": "demo"})
+        with each.stream(ask(prompt, stream=True)) as after:
+            new = stack.provider.take(prompt)
+            old.event(chunk(finish="stop"))
+            old.end_stream()
+            assert before.rest()[-1] == "[DONE]"
+            new.plain(["asked after"])
+            assert [after.next_data().content for _ in range(2)] == ["", "asked after"]
+            assert after.rest()[-1] == "[DONE]"
     hit = each.chat(prompt)
     assert hit.cache == "HIT" and hit.json["choices"][0]["message"]["content"] == "asked after"
 
