@@ -256,8 +256,10 @@ static enum step watch(struct follow *f, bool *led)
 		step = look_for_batches(f);
 	if (step == ON)
 		step = look_for_end(f);
-	if (f->end)
+	if (f->end) { /* nobody joins any more, however slowly our client takes its answer */
 		channel_published(f->channel, f->t->worker->slot_index, atomic_load(&f->channel->batches), true);
+		channel_leave(f->t->worker->stats, f->t->worker->slot_index);
+	}
 	return step;
 }
 

@@ -13,7 +13,7 @@ import pytest
 from client import ask, unique
 from process import wait_until
 from provider import chunk
-from servers import Memcached, TcpMemcached
+from servers import Memcached, Stack, TcpMemcached
 from spelling import key as key_of
 
 TIMEOUT = 0.4
@@ -297,6 +297,28 @@ def test_twins_without_a_memcached(start, servers_of, how, pool):
     with concurrent.futures.ThreadPoolExecutor(12) as crowd:
         tasks = [crowd.submit(ring.client.chat, prompt, stream=i % 2 == 0) for i in range(12)]
     assert {content(task.result()) for task in tasks} == {"the same"}
+
+
+def test_who_watched_for_its_host_and_has_a_slow_client(start, servers_of, folder):
+    """The call is over, and not to be followed, while its answer is still on its way to who followed it."""
+    answers, counters = servers_of(Memcached, 2)
+    first = Ring(start, [answers], counters)
+    memcached = {**first.stack.pavise.config["memcached"], "timeout": "10s"}
+    first.stack.pavise.change({"memcached": memcached})
+    question = {"response_format": {"type": "json_object"}}  # which the answer is not: it is not remembered
+    with Stack(folder, {"memcached": memcached}, memcached=False, provider_url=first.provider.url) as second:
+        prompt = first.provider.manual()
+        with first.client.stream(ask(prompt, **question)) as leader:
+            call = first.provider.take(prompt)
+            before = asked(answers)
+            with second.client.stream(ask(prompt, **question)) as slow:
+                # it has looked for the end so often that the leader, who looks once a second, knows of it
+                wait_until(lambda: asked(answers) > before + 1000)
+                call.plain(["large"] * 2_000_000)
+                assert leader.whole().cache == "MISS" and slow.headers["X-Cache"] == "COLLAPSED"
+                first.provider.scripts[prompt] = lambda another: another.plain(["another"])
+                answer = second.client.chat(prompt, **question)
+                assert answer.cache == "MISS" and content(answer) == "another"
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
