@@ -230,6 +230,11 @@ int fcgi_fd(void)
 	return request.ipcFd;
 }
 
+bool fcgi_kept(void)
+{
+	return request.keepConnection;
+}
+
 /* The request has been read to its end: nothing is on its way that a close could turn into a reset. */
 static bool all_read(void)
 {
@@ -266,9 +271,11 @@ void fcgi_finish(void)
 
 	if (!ended) {
 		FCGX_Finish_r(&request);
+		request.envp = NULL; /* it would be looked at: libfcgi only frees it */
 		return;
 	}
 	FCGX_Free(&request, 0);
+	request.envp = NULL;
 	if (!request.keepConnection || gone) {
 		close(fd);
 		request.ipcFd = -1;

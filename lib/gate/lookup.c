@@ -5,7 +5,9 @@
 #include "gate/cache.h"
 #include "gate/embed.h"
 #include "gate/epoch.h"
+#include "gate/lookup.h"
 #include "gate/price.h"
+#include "gate/stale.h"
 #include "wire/stream.h"
 
 #include <stdio.h>
@@ -20,9 +22,11 @@ static const char *fresh_head(struct txn *t, const struct cache_entry *e)
 		(long long)(clock_real_ms() / 1000), e->json_len > 2 ? "," : "");
 }
 
-static void take_facts(struct txn *t, const struct cache_entry *e, int64_t now)
+static void take_facts(struct txn *t, const struct cache_entry *e, enum cache_state state)
 {
-	t->cache = CACHE_HIT;
+	int64_t now = clock_real_ms();
+
+	t->cache = state;
 	t->cache_age_ms = now > e->stored_ms ? now - e->stored_ms : 0;
 	t->cache_ttl_ms = e->expires_ms - now;
 	t->facts.input_tokens = e->input_tokens;
@@ -30,13 +34,14 @@ static void take_facts(struct txn *t, const struct cache_entry *e, int64_t now)
 	t->facts.cached_tokens = e->cached_tokens;
 	snprintf(t->facts.model, sizeof(t->facts.model), "%s", e->model);
 	snprintf(t->facts.finish_reasons, sizeof(t->facts.finish_reasons), "%s", e->finish_reasons);
-	t->cost_pusd = 0;
+	t->cost_pusd = t->called ? -1 : 0; /* nobody knows what a call costs that failed */
 	t->saved_pusd = price_of(t->model, &t->facts);
 }
 
 struct player {
 	struct txn *t;
 	const struct cache_entry *entry;
+	enum cache_state state;
 	struct buf out;
 	bool begun, gone;
 };
@@ -44,8 +49,9 @@ struct player {
 static void send(struct player *p)
 {
 	if (!p->begun) {
-		take_facts(p->t, p->entry, clock_real_ms());
-		answer_begin(p->t, 200, "text/event-stream; charset=utf-8");
+		take_facts(p->t, p->entry, p->state);
+		if (!p->t->head_sent) /* the provider failed late */
+			answer_begin(p->t, 200, "text/event-stream; charset=utf-8");
 	}
 	p->begun = true;
 	p->gone = !answer_piece(p->t, p->out.data, p->out.len, true);
@@ -88,10 +94,11 @@ static bool play(struct player *p, const char *head)
 	return verdict == 0 && !p->out.overflow;
 }
 
-static enum verdict serve_stream(struct txn *t, const struct cache_entry *e, const char *head)
+static enum verdict serve_stream(struct txn *t, const struct cache_entry *e, enum cache_state state, const char *head)
 {
 	/* an event holds at most the answer; what it says of itself is in the answer too */
-	struct player p = {.t = t, .entry = e, .out = BUF_INIT(PIECE_BYTES + 2 * e->json_len + PIECE_BYTES)};
+	struct player p = {
+		.t = t, .entry = e, .state = state, .out = BUF_INIT(PIECE_BYTES + 2 * e->json_len + PIECE_BYTES)};
 	bool good = play(&p, head);
 	enum verdict verdict = ANSWERED;
 
@@ -105,47 +112,78 @@ static enum verdict serve_stream(struct txn *t, const struct cache_entry *e, con
 	return verdict;
 }
 
-static enum verdict serve(struct txn *t, const struct cache_entry *e)
+enum verdict lookup_serve(struct txn *t, const struct cache_entry *e, enum cache_state state)
 {
 	const char *head = fresh_head(t, e);
 
 	if (t->chat.stream)
-		return serve_stream(t, e, head);
-	take_facts(t, e, clock_real_ms());
+		return serve_stream(t, e, state, head);
+	take_facts(t, e, state);
 	return answer_whole(t, 200, "application/json",
 		(struct hash_part[]){{head, strlen(head)}, {e->json + 1, e->json_len - 1}}, 2);
 }
 
-/* CACHE_HIT with *e filled, or why there is none. */
-static enum cache_state look(struct txn *t, struct cache_entry *e)
+void lookup_ask(struct txn *t)
+{
+	int server = store_server_of(t->worker->store, STORE_CACHE, t->cache_key);
+
+	epoch_prepare(t, server);
+	t->entry = &t->batch[t->batch_count++];
+	*t->entry = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key, .server = server};
+}
+
+bool lookup_read(struct txn *t, struct cache_entry *e)
 {
 	const struct store_item *item = t->entry;
-	int64_t now = clock_real_ms();
 
 	t->store_down |= item->result == STORE_DOWN || item->result == STORE_FAIL;
 	if (!epoch_read(t, item->server, t->epochs)) {
 		t->store_down = true;
 		t->remember = false;
-		return CACHE_MISS;
+		return false;
 	}
-	if (!cache_read(t, item, true, t->cache_hash, e) || !epoch_fits(e, t->epochs))
-		return CACHE_MISS;
-	if (e->expires_ms <= now)
-		return CACHE_EXPIRED;
-	return controls_allow(&t->controls, now - e->stored_ms) ? CACHE_HIT : CACHE_REFUSED;
+	return cache_read(t, item, true, t->cache_hash, e) && epoch_fits(e, t->epochs);
+}
+
+bool lookup_again(struct txn *t, struct cache_entry *e)
+{
+	t->batch = arena_alloc(t->arena, (epoch_items_max(t) + 1) * sizeof(*t->batch));
+	t->batch_count = 0;
+	t->epoch_items = NULL;
+	lookup_ask(t);
+	store_run(t->worker->store, t->batch, t->batch_count);
+	return lookup_read(t, e);
+}
+
+/* Whether an entry may be served, and if not, why not. */
+static enum cache_state judge(struct txn *t, const struct cache_entry *e)
+{
+	int64_t now = clock_real_ms();
+
+	if (e->expires_ms > now)
+		return controls_allow(&t->controls, now - e->stored_ms) ? CACHE_HIT : CACHE_REFUSED;
+	if (stale_while_revalidate(t, e))
+		return CACHE_STALE;
+	t->stale_if_error = stale_if_error(t, e);
+	return CACHE_EXPIRED;
 }
 
 static enum verdict entry_lookup(struct txn *t)
 {
 	struct cache_entry e;
+	enum cache_state state;
+	enum verdict verdict;
 
 	if (!t->entry)
 		return NEXT;
-	t->cache = look(t, &e);
-	if (t->cache != CACHE_HIT)
+	t->cache = state = lookup_read(t, &e) ? judge(t, &e) : CACHE_MISS;
+	if (state != CACHE_HIT && state != CACHE_STALE)
 		return NEXT;
 	t->cache = CACHE_MISS; /* until it has turned out that it can be played */
-	return serve(t, &e);
+	verdict = lookup_serve(t, &e, state);
+	if (t->cache == CACHE_STALE)
+		stale_refresh_later(t);
+	return verdict;
 }
 
 enum verdict stage_lookup(struct txn *t)

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "edge/fcgi.h"
 #include "gate/answer.h"
+#include "gate/stale.h"
 #include "wire/canon.h"
 
 #include <stdio.h>
@@ -42,17 +43,25 @@ static int on_read(void *ctx)
 
 static int on_tick(void *ctx)
 {
-	return relay_stream_tick(ctx);
+	struct relay *r = ctx;
+	int64_t now = clock_mono_us();
+
+	if (now >= stale_next_renewal(r->t))
+		stale_renew(r->t);
+	return now >= relay_stream_next_tick(r) ? relay_stream_tick(r) : 0;
 }
 
 static int64_t next_tick_us(void *ctx)
 {
-	return relay_stream_next_tick(ctx);
+	struct relay *r = ctx;
+	int64_t renewal = stale_next_renewal(r->t), stream = relay_stream_next_tick(r);
+
+	return renewal < stream ? renewal : stream;
 }
 
 /* ---- the call ---- */
 
-static const char **headers_of(struct txn *t)
+const char **relay_headers(struct txn *t)
 {
 	const struct provider *p = t->model->provider;
 	const char **list, **h, **name = t->config->forward_headers;
@@ -83,7 +92,7 @@ static void call(struct relay *r, struct upstream_report *report)
 		.no_stream_options = !p->stream_options,
 		.include_usage = t->chat.stream && p->stream_options};
 	struct upstream_call c = {.url = arena_printf(t->arena, "%s%s", p->base_url, t->endpoint->operation->url),
-		.headers = headers_of(t),
+		.headers = t->call_headers ? t->call_headers : relay_headers(t),
 		.trust = p->trust,
 		.connect_us = p->timeout.connect,
 		.first_byte_us = p->timeout.first_byte,
@@ -94,7 +103,7 @@ static void call(struct relay *r, struct upstream_report *report)
 		.on_read = on_read,
 		.on_tick = on_tick,
 		.next_tick_us = next_tick_us,
-		.watch_fd = fcgi_fd(),
+		.watch_fd = t->behind ? -1 : fcgi_fd(),
 		.ctx = r};
 
 	canon_sent(&body, t->body, &edits);
