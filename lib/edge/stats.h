@@ -14,7 +14,8 @@
 enum {
 	STATS_SLOTS = 8192,       /* room for workers.max, and for the old ones that still finish after a reload */
 	STATS_STORE_SERVERS = 64, /* memcached servers of one configuration, both pools together */
-	STATS_LOCAL_COUNTERS = 4096
+	STATS_LOCAL_COUNTERS = 4096,
+	STATS_CHANNELS = 16384 /* questions that are being asked: at most one a worker, thinly spread */
 };
 
 /* A worker's life: its states follow in this order, and IDLE, BUSY and CALLING alternate. */
@@ -30,6 +31,19 @@ struct stats_slot {
 	_Alignas(64) _Atomic int state; /* enum worker_state */
 	_Atomic int pid;
 	_Atomic uint64_t requests;
+	_Atomic int channel;        /* the one that it owns, counted from 1; 0 = none */
+	_Atomic uint64_t following; /* the stream whose end it waits for; 0 = none */
+};
+
+/* Of edge/channel. */
+struct stats_channel {
+	_Alignas(64) _Atomic uint64_t claim; /* whose question and by whom it is asked */
+	_Atomic uint64_t stream;    /* the number of the stream that the answer is published as; 0 = not known yet */
+	_Atomic uint32_t seq;       /* a futex word: goes up with whatever there is to see */
+	_Atomic uint32_t batches;   /* published so far */
+	_Atomic uint32_t wanted;    /* CHANNEL_…, of those who follow */
+	_Atomic int ended;          /* its end has been published */
+	_Atomic int64_t touched_ms; /* clock_mono_ms() at which its owner was last seen alive */
 };
 
 struct stats_store_server {
@@ -56,6 +70,7 @@ struct stats {
 	_Atomic int config_loaded; /* a configuration is in force and its workers are up */
 	struct stats_store_server store[STATS_STORE_SERVERS];
 	struct stats_local_counter local[STATS_LOCAL_COUNTERS];
+	struct stats_channel channels[STATS_CHANNELS];
 	struct stats_slot slots[STATS_SLOTS];
 };
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "edge/channel.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -201,6 +202,8 @@ static void reap(void)
 		if (phase == SERVING && !(children[i].leaving && WIFEXITED(status) && WEXITSTATUS(status) == 0))
 			mourn(&children[i], status);
 		children[i].pid = 0;
+		channel_leave(self->stats, i); /* who followed it looks for another */
+		channel_unfollow(self->stats, i);
 		atomic_store(&self->stats->slots[i].pid, 0);
 		atomic_store(&self->stats->slots[i].state, WORKER_NONE);
 	}

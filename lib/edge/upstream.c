@@ -25,7 +25,8 @@ struct running {
 	const struct upstream_call *call;
 	struct upstream_report *report;
 	int64_t started_us, last_byte_us;
-	bool head_done, stopped, fresh; /* fresh: data since the last on_read */
+	bool head_done, stopped, fresh; /* fresh: data since the last on_read, or room for it */
+	int watch_fd;
 };
 
 static CURLM *multi;
@@ -207,7 +208,7 @@ static bool closed(int fd)
 /* True while the call goes on; else *end says why not. */
 static bool wait_more(struct running *r, enum upstream_end *end)
 {
-	struct curl_waitfd watched = {.fd = r->call->watch_fd}; /* no events: poll() reports a hang-up anyway */
+	struct curl_waitfd watched = {.fd = r->watch_fd}; /* no events: poll() reports a hang-up anyway */
 	int64_t now = clock_mono_us(), limit = next_limit(r, end), tick = r->call->next_tick_us(r->call->ctx);
 
 	if (now >= limit)
@@ -221,10 +222,16 @@ static bool wait_more(struct running *r, enum upstream_end *end)
 	}
 	if (tick < limit)
 		limit = tick;
+	if (watched.fd >= 0 && r->call->wants_out(r->call->ctx))
+		watched.events = CURL_WAIT_POLLOUT;
 	if (limit > now)
 		curl_multi_poll(multi, &watched, watched.fd >= 0, (int)((limit - now + 999) / 1000), NULL);
+	r->fresh |= (watched.revents & CURL_WAIT_POLLOUT) != 0;
+	if (!closed(watched.fd))
+		return true;
+	r->watch_fd = -1;
 	*end = UPSTREAM_GONE;
-	return !closed(watched.fd);
+	return r->call->goes_on(r->call->ctx);
 }
 
 static enum upstream_end end_of(CURLcode code)
@@ -278,7 +285,7 @@ static enum upstream_end drive(struct running *r, char *error)
 
 void upstream_run(const struct upstream_call *call, struct upstream_report *report)
 {
-	struct running r = {.call = call, .report = report};
+	struct running r = {.call = call, .report = report, .watch_fd = call->watch_fd};
 	struct curl_slist *headers;
 	char error[CURL_ERROR_SIZE] = "";
 

@@ -51,12 +51,15 @@ struct upstream_call {
 	/* Callbacks; anything but 0 ends the call with UPSTREAM_STOPPED. */
 	int (*on_head)(void *ctx, const struct upstream_head *head); /* once, before the first on_data */
 	int (*on_data)(void *ctx, const char *bytes, size_t len);
-	int (*on_read)(void *ctx); /* behind the on_data of one read: time to hand on what came together */
+	/* Behind the on_data of one read: time to hand on what came together. Also when watch_fd takes more. */
+	int (*on_read)(void *ctx);
 	int (*on_tick)(void *ctx);
 	/* When on_tick wants to be called next, clock_mono_us(); asked again after every callback. */
 	int64_t (*next_tick_us)(void *ctx);
 	/* A socket whose far end, once closed, makes the call pointless: it ends with UPSTREAM_GONE. -1: none. */
 	int watch_fd;
+	bool (*wants_out)(void *ctx); /* there is more to write to watch_fd than it took */
+	bool (*goes_on)(void *ctx);   /* it was closed: does the call go on without it? */
 	void *ctx;
 };
 

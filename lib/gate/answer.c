@@ -13,7 +13,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HEAD_MAX = 16 * 1024, BODY_MAX = 64 * 1024, ID_BYTES = 12 };
+enum {
+	WAITING_MAX = 16 << 20 /* of one slow client, in memory */,
+	HEAD_MAX = 16 * 1024,
+	BODY_MAX = 64 * 1024,
+	ID_BYTES = 12
+};
 
 const char *answer_fresh_id(struct txn *t)
 {
@@ -97,7 +102,16 @@ static bool send(struct txn *t, const char *bytes, size_t len, bool flush)
 		return true;
 	if (t->client_gone)
 		return false;
-	if (fcgi_write(bytes, len) != 0 || (flush && fcgi_flush() != 0))
+	if (t->lead && flush && fcgi_waiting() < WAITING_MAX)
+		t->client_gone = fcgi_offer(bytes, len) != 0;
+	else if (fcgi_write(bytes, len) != 0 || (flush && fcgi_flush() != 0))
+		t->client_gone = true;
+	return !t->client_gone;
+}
+
+bool answer_push(struct txn *t)
+{
+	if (!t->behind && !t->client_gone && fcgi_push() != 0)
 		t->client_gone = true;
 	return !t->client_gone;
 }

@@ -14,6 +14,8 @@ bool answer_piece(struct txn *t, const char *bytes, size_t len, bool flush);
 
 /* A comment in a stream, which no client looks at: whether there still is one. False: it has gone. */
 bool answer_comment(struct txn *t, const char *text);
+/* Sends what the client would not take before. Nobody waits for a client while others may follow its call (t->lead). */
+bool answer_push(struct txn *t);
 
 /* A whole answer; content_type NULL: none. */
 enum verdict answer_whole(

@@ -136,6 +136,8 @@ static const struct config_table model_table = CONFIG_TABLE(model_fields, model)
 
 static const struct config_field cache_fields[] = {
 	{"enabled", CONFIG_BOOL, AT(config, cache.enabled), "true", .doc = "remember answers"},
+	{"coalesce", CONFIG_BOOL, AT(config, cache.coalesce), "true",
+		.doc = "one call for all who ask the same at the same time"},
 	{"ttl", CONFIG_DURATION, AT(config, cache.ttl), "\"1h\"", .min = S_US, .max = CACHE_TTL_MAX,
 		.doc = "for how long"},
 	{"stale_while_revalidate", CONFIG_DURATION, AT(config, cache.stale_while_revalidate), "\"0s\"", .min = 0,

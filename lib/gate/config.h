@@ -99,7 +99,7 @@ struct config {
 	struct config_items providers; /* struct provider */
 	struct config_items models;    /* struct model */
 	struct {
-		bool enabled;
+		bool enabled, coalesce;
 		int64_t ttl, stale_while_revalidate, stale_if_error; /* µs */
 		int scope;
 		int64_t max_entry; /* bytes of an answer that is remembered, before it is compressed */

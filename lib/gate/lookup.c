@@ -22,11 +22,11 @@ static const char *fresh_head(struct txn *t, const struct cache_entry *e)
 		(long long)(clock_real_ms() / 1000), e->json_len > 2 ? "," : "");
 }
 
-static void take_facts(struct txn *t, const struct cache_entry *e, enum cache_state state)
+static void take_facts(struct txn *t, const struct cache_entry *e, enum cache_state as)
 {
 	int64_t now = clock_real_ms();
 
-	t->cache = state;
+	t->cache = as;
 	t->cache_age_ms = now > e->stored_ms ? now - e->stored_ms : 0;
 	t->cache_ttl_ms = e->expires_ms - now;
 	t->facts.input_tokens = e->input_tokens;
@@ -41,7 +41,7 @@ static void take_facts(struct txn *t, const struct cache_entry *e, enum cache_st
 struct player {
 	struct txn *t;
 	const struct cache_entry *entry;
-	enum cache_state state;
+	enum cache_state as;
 	struct buf out;
 	bool begun, gone;
 };
@@ -49,7 +49,7 @@ struct player {
 static void send(struct player *p)
 {
 	if (!p->begun) {
-		take_facts(p->t, p->entry, p->state);
+		take_facts(p->t, p->entry, p->as);
 		if (!p->t->head_sent) /* the provider failed late */
 			answer_begin(p->t, 200, "text/event-stream; charset=utf-8");
 	}
@@ -94,11 +94,10 @@ static bool play(struct player *p, const char *head)
 	return verdict == 0 && !p->out.overflow;
 }
 
-static enum verdict serve_stream(struct txn *t, const struct cache_entry *e, enum cache_state state, const char *head)
+static enum verdict serve_stream(struct txn *t, const struct cache_entry *e, const char *head, enum cache_state as)
 {
 	/* an event holds at most the answer; what it says of itself is in the answer too */
-	struct player p = {
-		.t = t, .entry = e, .state = state, .out = BUF_INIT(PIECE_BYTES + 2 * e->json_len + PIECE_BYTES)};
+	struct player p = {.t = t, .entry = e, .as = as, .out = BUF_INIT(PIECE_BYTES + 2 * e->json_len + PIECE_BYTES)};
 	bool good = play(&p, head);
 	enum verdict verdict = ANSWERED;
 
@@ -112,13 +111,13 @@ static enum verdict serve_stream(struct txn *t, const struct cache_entry *e, enu
 	return verdict;
 }
 
-enum verdict lookup_serve(struct txn *t, const struct cache_entry *e, enum cache_state state)
+enum verdict lookup_serve(struct txn *t, const struct cache_entry *e, enum cache_state as)
 {
 	const char *head = fresh_head(t, e);
 
 	if (t->chat.stream)
-		return serve_stream(t, e, state, head);
-	take_facts(t, e, state);
+		return serve_stream(t, e, head, as);
+	take_facts(t, e, as);
 	return answer_whole(t, 200, "application/json",
 		(struct hash_part[]){{head, strlen(head)}, {e->json + 1, e->json_len - 1}}, 2);
 }
@@ -145,11 +144,13 @@ bool lookup_read(struct txn *t, struct cache_entry *e)
 	return cache_read(t, item, true, t->cache_hash, e) && epoch_fits(e, t->epochs);
 }
 
-bool lookup_again(struct txn *t, struct cache_entry *e)
+bool lookup_reread(struct txn *t, struct cache_entry *e)
 {
-	t->batch = arena_alloc(t->arena, (epoch_items_max(t) + 1) * sizeof(*t->batch));
+	if (!t->batch)
+		t->batch = arena_alloc(t->arena, (epoch_items_max(t) + 1) * sizeof(*t->batch));
 	t->batch_count = 0;
-	t->epoch_items = NULL;
+	if (t->epoch_items)
+		t->epoch_items[t->entry->server - 1] = NULL;
 	lookup_ask(t);
 	store_run(t->worker->store, t->batch, t->batch_count);
 	return lookup_read(t, e);
@@ -168,22 +169,34 @@ static enum cache_state judge(struct txn *t, const struct cache_entry *e)
 	return CACHE_EXPIRED;
 }
 
-static enum verdict entry_lookup(struct txn *t)
+/* NULL: there is none. */
+static enum verdict answer_with(struct txn *t, const struct cache_entry *e)
 {
-	struct cache_entry e;
-	enum cache_state state;
+	enum cache_state state = e ? judge(t, e) : CACHE_MISS;
 	enum verdict verdict;
 
-	if (!t->entry)
-		return NEXT;
-	t->cache = state = lookup_read(t, &e) ? judge(t, &e) : CACHE_MISS;
+	t->cache = state;
 	if (state != CACHE_HIT && state != CACHE_STALE)
 		return NEXT;
 	t->cache = CACHE_MISS; /* until it has turned out that it can be played */
-	verdict = lookup_serve(t, &e, state);
+	verdict = lookup_serve(t, e, state);
 	if (t->cache == CACHE_STALE)
 		stale_refresh_later(t);
 	return verdict;
+}
+
+static enum verdict entry_lookup(struct txn *t)
+{
+	struct cache_entry e;
+
+	return t->entry ? answer_with(t, lookup_read(t, &e) ? &e : NULL) : NEXT;
+}
+
+enum verdict lookup_again(struct txn *t)
+{
+	struct cache_entry e;
+
+	return answer_with(t, lookup_reread(t, &e) ? &e : NULL);
 }
 
 enum verdict stage_lookup(struct txn *t)

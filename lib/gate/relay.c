@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "edge/fcgi.h"
 #include "gate/answer.h"
-#include "gate/stale.h"
+#include "gate/coalesce.h"
 #include "wire/canon.h"
 
 #include <stdio.h>
@@ -36,27 +36,45 @@ static int on_data(void *ctx, const char *bytes, size_t len)
 	return r->body.overflow ? -1 : 0;
 }
 
+/* Those who follow come first: nobody waits for our client. */
 static int on_read(void *ctx)
 {
-	return relay_stream_flush(ctx);
+	struct relay *r = ctx;
+
+	lead_pump(r->t);
+	return relay_stream_flush(r);
+}
+
+static bool wants_out(void *ctx)
+{
+	(void)ctx;
+	return fcgi_waiting() > 0;
+}
+
+static bool goes_on(void *ctx)
+{
+	struct relay *r = ctx;
+
+	r->t->client_gone = true;
+	return lead_followed(r->t);
 }
 
 static int on_tick(void *ctx)
 {
 	struct relay *r = ctx;
-	int64_t now = clock_mono_us();
 
-	if (now >= stale_next_renewal(r->t))
-		stale_renew(r->t);
-	return now >= relay_stream_next_tick(r) ? relay_stream_tick(r) : 0;
+	lead_pump(r->t);
+	if (r->t->client_gone && !lead_followed(r->t))
+		return -1;
+	return clock_mono_us() >= relay_stream_next_tick(r) ? relay_stream_tick(r) : 0;
 }
 
 static int64_t next_tick_us(void *ctx)
 {
 	struct relay *r = ctx;
-	int64_t renewal = stale_next_renewal(r->t), stream = relay_stream_next_tick(r);
+	int64_t stream = relay_stream_next_tick(r), lead = lead_next_us(r->t);
 
-	return renewal < stream ? renewal : stream;
+	return stream < lead ? stream : lead;
 }
 
 /* ---- the call ---- */
@@ -104,6 +122,8 @@ static void call(struct relay *r, struct upstream_report *report)
 		.on_tick = on_tick,
 		.next_tick_us = next_tick_us,
 		.watch_fd = t->behind ? -1 : fcgi_fd(),
+		.wants_out = wants_out,
+		.goes_on = goes_on,
 		.ctx = r};
 
 	canon_sent(&body, t->body, &edits);
@@ -113,7 +133,6 @@ static void call(struct relay *r, struct upstream_report *report)
 	t->called = true;
 	upstream_run(&c, report);
 	buf_release(&body);
-	t->client_gone |= report->end == UPSTREAM_GONE;
 	t->upstream_us = report->duration_us;
 	snprintf(t->upstream_detail, sizeof(t->upstream_detail), "%s", report->detail);
 }
@@ -150,9 +169,10 @@ static enum verdict judge(struct relay *r, const struct upstream_report *report)
 {
 	struct txn *t = r->t;
 
-	if (t->client_gone)
+	if (t->client_gone && !r->done && (report->end == UPSTREAM_GONE || report->end == UPSTREAM_STOPPED))
 		return txn_fail(t, ERR_CLIENT_GONE, NULL, "The client left before the answer was complete.");
 	if (t->err.code && r->body.len) { /* the provider's own words, in mid-stream */
+		lead_end_failed(t, err_kind(t->err.code)->status, &r->body);
 		answer_provider_error(t, err_kind(t->err.code)->status, &r->body);
 		return ANSWERED;
 	}
@@ -193,6 +213,12 @@ enum verdict stage_relay(struct txn *t)
 	assembly_init(&r.assembly, t->endpoint->operation->form, (size_t)t->config->cache.max_entry);
 	call(&r, &report);
 	verdict = judge(&r, &report);
+	if (t->err.code == ERR_CLIENT_GONE)
+		lead_leave(t);
+	else
+		lead_end_failed(t, 0, NULL);                  /* if nothing else has been said */
+	if (t->client_gone && t->err.code != ERR_CLIENT_GONE) /* it went on for others */
+		verdict = txn_fail(t, ERR_CLIENT_GONE, NULL, "The client left before the answer was complete.");
 	relay_release(&r);
 	return verdict;
 }

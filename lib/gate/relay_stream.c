@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "gate/answer.h"
 #include "gate/cache.h"
+#include "gate/coalesce.h"
 #include "gate/price.h"
 #include "gate/relay.h"
 #include "gate/structured.h"
@@ -81,6 +82,8 @@ static int on_event(void *ctx, const char *name, const char *data, size_t len)
 		return 0;
 	}
 	chunk = json_parse_within(data, len, EVENT_TREE_MAX, &err);
+	if (!json_get(chunk, "error"))
+		lead_event(t, data, len);
 	if (!chunk) { /* not ours to judge, but not to be remembered either */
 		r->assembly.lost = true;
 		sse_write_data(&r->out, data, len);
@@ -105,9 +108,11 @@ int relay_stream_flush(struct relay *r)
 		relay_stream_begin(r);
 		ok = answer_piece(r->t, r->out.data, r->out.len, true);
 		r->written_us = clock_mono_us();
+	} else {
+		ok = answer_push(r->t);
 	}
 	buf_reset(&r->out);
-	return ok ? 0 : -1;
+	return ok || lead_followed(r->t) ? 0 : -1;
 }
 
 int relay_stream_data(struct relay *r, const char *bytes, size_t len)
@@ -129,8 +134,8 @@ int64_t relay_stream_next_tick(struct relay *r)
 {
 	const struct config *c = r->t->config;
 
-	if (!r->t->chat.stream)
-		return INT64_MAX;
+	if (!r->t->chat.stream || r->t->client_gone)
+		return r->done ? r->done_us + LINGER_US : INT64_MAX;
 	if (r->done)
 		return r->done_us + LINGER_US;
 	if (!r->t->head_sent)
@@ -143,17 +148,19 @@ int relay_stream_tick(struct relay *r)
 	if (r->done)
 		return -1;
 	if (relay_stream_begin(r) != 0)
-		return -1;
+		return lead_followed(r->t) ? 0 : -1;
 	r->written_us = clock_mono_us();
-	return answer_comment(r->t, "keep-alive") ? 0 : -1;
+	return answer_comment(r->t, "keep-alive") || lead_followed(r->t) ? 0 : -1;
 }
 
 static void remember(struct relay *r)
 {
 	struct json_object *completion = assembly_finish(&r->assembly);
+	const struct buf *script = &r->assembly.script;
 
 	if (completion && structured_check(r->t, completion) && r->t->remember && answer_complete(completion))
-		r->t->stored = cache_put(r->t, completion, r->assembly.script.data, r->assembly.script.len);
+		r->t->stored = cache_put(r->t, completion, script->data, script->len);
+	lead_end(r->t, completion, script->data, script->len);
 }
 
 enum verdict relay_stream_end(struct relay *r)
@@ -166,6 +173,7 @@ enum verdict relay_stream_end(struct relay *r)
 		return ANSWERED;
 	}
 	if (r->assembly.choices >= t->chat.choices && r->assembly.finished == r->assembly.choices) {
+		lead_end(t, NULL, NULL, 0);
 		write_done(r); /* whole, but its provider does not say it */
 		relay_stream_flush(r);
 		return ANSWERED;

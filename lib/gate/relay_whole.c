@@ -1,6 +1,7 @@
 /* An answer in one body is passed on to the byte; only its copy for the cache is taken apart. */
 #include "gate/answer.h"
 #include "gate/cache.h"
+#include "gate/coalesce.h"
 #include "gate/embed.h"
 #include "gate/price.h"
 #include "gate/relay.h"
@@ -73,6 +74,7 @@ enum verdict relay_whole_answer(struct relay *r)
 	t->cost_pusd = price_of(t->model, &t->facts);
 	if (structured_check(t, completion) && t->remember && answer_complete(completion))
 		t->stored = cache_put(t, completion, "", 0);
+	lead_end(t, strange ? NULL : completion, "", 0);
 	if (t->chat.stream)
 		return play(r, completion);
 	return answer_json(t, 200, &r->body);
@@ -108,6 +110,7 @@ enum verdict relay_whole_error(struct relay *r, const struct upstream_head *head
 	body = json_parse(r->body.data ? r->body.data : "", r->body.len, &err);
 	answer_error_body(&out, body, t->err.message, kind->type, kind->code);
 	json_object_put(body);
+	lead_end_failed(t, r->status, &out);
 	answer_provider_error(t, r->status, &out);
 	buf_release(&out);
 	return ANSWERED;

@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "edge/fcgi.h"
-#include "gate/lease.h"
+#include "gate/coalesce.h"
 #include "gate/lookup.h"
 
 #include <string.h>
@@ -39,7 +39,8 @@ bool stale_answer(struct txn *t)
 
 	if (!t->stale_if_error || t->body_sent || !excuses(t->err.code))
 		return false;
-	return lookup_again(t, &e) && stale_if_error(t, &e) && lookup_serve(t, &e, CACHE_STALE) == ANSWERED;
+	t->collapsed = t->cache == CACHE_COLLAPSED;
+	return lookup_reread(t, &e) && stale_if_error(t, &e) && lookup_serve(t, &e, CACHE_STALE) == ANSWERED;
 }
 
 /* ---- while revalidate ---- */
@@ -82,44 +83,27 @@ static struct txn refresh_of(const struct txn *t)
 	return r;
 }
 
-/* Whoever had the lease before may have been faster; and what has been purged is for the next client to ask. */
+/* Whoever led before may have been faster; and what has been purged is for the next client to ask. */
 static bool still_expired(struct txn *r)
 {
 	struct cache_entry e;
 
-	return lookup_again(r, &e) && e.expires_ms <= clock_real_ms();
+	return lookup_reread(r, &e) && e.expires_ms <= clock_real_ms();
 }
 
 void stale_refresh(struct txn *t)
 {
 	struct txn r = refresh_of(t);
-	struct lease lease, holder;
 
 	if (atomic_load(&t->worker->stats->draining))
 		return;
 	store_begin(t->worker->store);
-	lease_init(&r, &lease);
-	if (lease_take(&r, &lease, false, &holder) != LEASE_OURS)
+	if (!coalesce_alone(&r))
 		return;
-	r.lease = &lease;
-	r.lease_renew_us = clock_mono_us() + LEASE_RENEW_US;
 	if (still_expired(&r) && stage_route(&r) == NEXT) {
 		stage_relay(&r);
 		account_refresh(&r);
 	}
-	lease_give_back(&r, &lease);
+	lead_leave(&r); /* if it has not ended */
 	t->called |= r.called;
-}
-
-int64_t stale_next_renewal(const struct txn *t)
-{
-	return t->lease ? t->lease_renew_us : INT64_MAX;
-}
-
-/* One that is lost is no reason to stop: the answer is half paid for. */
-void stale_renew(struct txn *t)
-{
-	store_begin(t->worker->store); /* nobody waits, and what it did not answer a minute ago it may answer now */
-	lease_renew(t, t->lease);
-	t->lease_renew_us = clock_mono_us() + LEASE_RENEW_US;
 }

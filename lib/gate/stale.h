@@ -24,8 +24,4 @@ void stale_refresh_later(struct txn *t);
  */
 void stale_refresh(struct txn *t);
 
-/* While a call that has a lease goes on: when it is to be renewed, clock_mono_us(). */
-int64_t stale_next_renewal(const struct txn *t);
-void stale_renew(struct txn *t);
-
 #endif

@@ -23,6 +23,7 @@ static const struct stage chat_stages[] = {
 	{"meter", stage_meter},       /* count it against its request limits, or refuse */
 	{"lookup", stage_lookup},     /* cached answer? serve it, JSON or stream */
 	{"route", stage_route},       /* may it go to a provider now? */
+	{"coalesce", stage_coalesce}, /* is somebody asking this right now? follow them */
 	{"relay", stage_relay},       /* call it, pass its answer on as it comes, remember it */
 	{NULL, NULL},
 };

@@ -92,6 +92,7 @@ struct txn {
 	struct embed *embed; /* embeddings: their inputs; NULL = not asked for */
 	bool stale_if_error; /* there is an entry that is better than the provider's failure */
 	bool refresh;        /* the answer was stale: a fresh one is to be fetched behind it */
+	struct lead *lead;   /* while others may follow this call; NULL = nobody can */
 
 	/* the answer */
 	int status;
@@ -99,7 +100,8 @@ struct txn {
 	bool body_sent; /* some of it, comments left out */
 	int64_t body_bytes;
 	enum cache_state cache;
-	bool remember; /* the answer, if it turns out to be one that may be */
+	bool collapsed; /* a stale one, where the call that was followed failed */
+	bool remember;  /* the answer, if it turns out to be one that may be */
 	bool store_down, stored;
 	int64_t cache_age_ms, cache_ttl_ms;
 	struct answer_facts facts;
@@ -116,8 +118,6 @@ struct txn {
 	/* the provider */
 	bool behind;               /* an answer, as its refresh: there is nobody to write to, nor to read from */
 	const char **call_headers; /* kept for a call behind the request that said them; NULL = none were kept */
-	struct lease *lease;       /* of the question, ours while the call goes on; NULL = none is needed */
-	int64_t lease_renew_us;    /* clock_mono_us() */
 	bool called;
 	int upstream_status; /* 0 = none came */
 	char upstream_request_id[160];
@@ -159,6 +159,7 @@ enum verdict stage_controls(struct txn *t);
 enum verdict stage_meter(struct txn *t);
 enum verdict stage_lookup(struct txn *t);
 enum verdict stage_route(struct txn *t);
+enum verdict stage_coalesce(struct txn *t);
 enum verdict stage_relay(struct txn *t);
 void account(struct txn *t);
 void account_refresh(struct txn *t);

@@ -67,23 +67,29 @@ static void check_of(const char *name, const struct hash_part content[2], uint8_
 	hash_sha256_parts(parts, 3, check);
 }
 
-static struct buf *frame(struct txn *t, const char *name, enum kind kind, struct hash_part payload)
+static void add_frame(const struct txn *t, const char *name, enum kind kind, struct hash_part payload, struct buf *out)
 {
-	struct buf *out = new_buf(t, payload.len + FRAME_BYTES);
 	const uint8_t head[HEAD_BYTES] = {FORMAT, (uint8_t)kind};
 	struct hash_part content[] = {{head, sizeof(head)}, payload};
 	uint8_t check[SHA256_BYTES];
 
-	buf_reserve(out, out->max);
 	if (t->config->cache.sealed) {
 		seal_wrap(t->config->cache.sealed, name, content, 2, out);
-		return out;
+		return;
 	}
 	check_of(name, content, check);
 	buf_add(out, MAGIC, MAGIC_BYTES);
 	buf_add(out, check, CHECK_BYTES);
 	buf_add(out, head, sizeof(head));
 	buf_add(out, payload.bytes, payload.len);
+}
+
+static struct buf *frame(struct txn *t, const char *name, enum kind kind, struct hash_part payload)
+{
+	struct buf *out = new_buf(t, payload.len + FRAME_BYTES);
+
+	buf_reserve(out, out->max);
+	add_frame(t, name, kind, payload, out);
 	return out;
 }
 
@@ -99,31 +105,54 @@ static bool open_checked(const char *name, struct hash_part framed, struct hash_
 	return hash_equal(check, bytes + MAGIC_BYTES, CHECK_BYTES);
 }
 
-static struct buf *open_sealed(struct txn *t, const char *name, struct hash_part framed)
+static bool open_frame(const struct txn *t, const char *name, struct hash_part framed, struct buf *plain,
+	enum kind *kind, struct hash_part *payload)
 {
-	struct buf *plain = new_buf(t, framed.len);
-
-	return seal_open(t->config->cache.sealed, name, framed.bytes, framed.len, plain) ? plain : NULL;
-}
-
-/* `owner` is of what is framed; NULL: the store. */
-static bool unframe(struct txn *t, const char *name, struct hash_part framed, struct buf *owner, struct content *out)
-{
-	struct hash_part content = {"", 0};
+	struct hash_part content;
 	const char *head;
+	size_t at = plain->len;
 
 	if (t->config->cache.sealed) {
-		owner = open_sealed(t, name, framed);
-		if (owner)
-			content = (struct hash_part){owner->data, owner->len};
+		if (!seal_open(t->config->cache.sealed, name, framed.bytes, framed.len, plain))
+			return false;
+		content = (struct hash_part){plain->data + at, plain->len - at};
 	} else if (!open_checked(name, framed, &content)) {
 		return false;
 	}
 	head = content.bytes;
 	if (content.len < HEAD_BYTES || head[0] != FORMAT)
 		return false;
-	*out = (struct content){(enum kind)head[1], head + HEAD_BYTES, content.len - HEAD_BYTES, owner};
+	*kind = (enum kind)head[1];
+	*payload = (struct hash_part){head + HEAD_BYTES, content.len - HEAD_BYTES};
 	return true;
+}
+
+/* `owner` is of what is framed; NULL: the store. */
+static bool unframe(struct txn *t, const char *name, struct hash_part framed, struct buf *owner, struct content *out)
+{
+	struct buf *plain = t->config->cache.sealed ? new_buf(t, framed.len) : owner;
+	struct hash_part payload;
+	struct buf none = {0};
+
+	if (!open_frame(t, name, framed, plain ? plain : &none, &out->kind, &payload))
+		return false;
+	out->bytes = payload.bytes;
+	out->len = payload.len;
+	out->owner = plain;
+	return true;
+}
+
+void value_frame(const struct txn *t, const char *name, struct hash_part payload, struct buf *out)
+{
+	add_frame(t, name, PLAIN, payload, out);
+}
+
+bool value_unframe(
+	const struct txn *t, const char *name, struct hash_part framed, struct buf *plain, struct hash_part *payload)
+{
+	enum kind kind;
+
+	return open_frame(t, name, framed, plain, &kind, payload) && kind == PLAIN;
 }
 
 /* ---- pieces ---- */

@@ -30,4 +30,12 @@ bool value_store(struct txn *t, struct value *v);
  */
 bool value_open(struct txn *t, const struct store_item *got, bool alone, struct hash_part *bytes);
 
+/*
+ * One item of a stream that is published while it is made: bound to its name (and sealed) as values are, but neither
+ * packed nor cut. Appended to `out`; read from `framed` itself or, if it was sealed, from what is appended to `plain`.
+ */
+void value_frame(const struct txn *t, const char *name, struct hash_part payload, struct buf *out);
+bool value_unframe(
+	const struct txn *t, const char *name, struct hash_part framed, struct buf *plain, struct hash_part *payload);
+
 #endif

@@ -3,6 +3,7 @@
 import concurrent.futures
 import fcntl
 import json
+import pathlib
 import struct
 import termios
 
@@ -164,25 +165,29 @@ def apart(start, folder):
         yield stack
 
 
+def lease_of(stack):
+    return entry_of(stack).replace(":a:", ":l:")
+
+
 def test_who_comes_too_late_to_refresh_finds_it_done(apart):
     prompt = went_stale(apart, "meanwhile")
+    given_back = counted(apart.leases, "delete_hits")
     apart.leases.stop()
     assert is_stale(apart.client.chat(prompt, model="meanwhile"))  # its worker asks for the lease now
     apart.provider.on(lambda call: call.plain(["new"]), prompt)
     assert content(apart.client.chat(prompt, {"Cache-Control": "no-cache"}, model="meanwhile")) == "new"
     apart.leases.cont()
-    wait_until(lambda: counted(apart.leases, "delete_hits") == 1)
-    assert apart.provider.calls(prompt) == 2 and not apart.leases.keys()
+    wait_until(lambda: counted(apart.leases, "delete_hits") == given_back + 1)
+    assert apart.provider.calls(prompt) == 2 and apart.leases.get(lease_of(apart)) is None
 
 
 def test_without_a_lease_there_is_none(apart):
     prompt = went_stale(apart, "meanwhile")
-    key = apart.pavise.config["memcached"]["prefix"] + ":l:"
-    entry = entry_of(apart)
-    apart.leases.set(key + entry.rpartition(":")[2], b"%016x %016x" % (7, 7))  # another host's
-    for _ in range(3):
-        assert is_stale(apart.client.chat(prompt, model="meanwhile"))
-    wait_until(lambda: counted(apart.leases, "get_hits") == 3)  # each has seen whose it is
+    apart.leases.set(lease_of(apart), b"%016x %016x" % (7, 7))  # another host's
+    seen = counted(apart.leases, "get_hits")
+    # several have seen whose it is
+    wait_until(lambda: is_stale(apart.client.chat(prompt, model="meanwhile")) and
+               counted(apart.leases, "get_hits") >= seen + 3)
     assert apart.provider.calls(prompt) == 1
     apart.leases.kill()
     assert is_stale(apart.client.chat(prompt, model="meanwhile"))
@@ -193,16 +198,31 @@ def test_without_a_lease_there_is_none(apart):
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_long_refresh_keeps_its_lease(apart, streamed):
     prompt = went_stale(apart, "meanwhile")
+    lease, renewed = lease_of(apart), counted(apart.leases, "touch_hits")
     apart.provider.manual(prompt)
     assert is_stale(apart.client.chat(prompt, model="meanwhile", stream=streamed))
     call = apart.provider.take(prompt)
-    wait_until(lambda: counted(apart.leases, "touch_hits") >= 4)  # one a second, and it lives for three
-    assert is_stale(apart.client.chat(prompt, model="meanwhile"))
-    wait_until(lambda: counted(apart.leases, "cmd_set") >= 2)  # who asked for it again
+    wait_until(lambda: counted(apart.leases, "touch_hits") >= renewed + 4)  # one a second, and it lives for three
+    assert apart.leases.get(lease) and is_stale(apart.client.chat(prompt, model="meanwhile"))
     call.plain(["new"])
     wait_until(lambda: apart.client.chat(prompt, model="meanwhile").cache == "HIT")
     assert apart.provider.calls(prompt) == 2
-    wait_until(lambda: not apart.leases.keys())
+    wait_until(lambda: apart.leases.get(lease) is None)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_who_wants_none_follows_the_refresh(stack, each, streamed):
+    """It leads as any call does that others could ask for in the same moment."""
+    prompt = went_stale(stack, "meanwhile")
+    stack.provider.manual(prompt)
+    each.chat(prompt, model="meanwhile", stream=streamed)
+    call = stack.provider.take(prompt)
+    with each.stream(ask(prompt, model="meanwhile", stream=True), {"Cache-Control": "max-age=86400"}) as follower:
+        assert follower.next().comment == "keep-alive"
+        call.plain(["n", "ew"])
+        events = [json.loads(data) for data in follower.rest()[:-1]]
+        assert "".join(e["choices"][0]["delta"].get("content") or "" for e in events if e["choices"]) == "new"
+    assert stack.log_of(follower)["cache"] == "collapsed" and stack.provider.calls(prompt) == 2
 
 
 def test_a_refresh_that_fails_changes_nothing(stack, each):
@@ -466,6 +486,42 @@ def test_not_behind_half_an_answer(stack, each, then):
             call.reset()
         assert [list(json.loads(data)) for data in answer.rest()] == [["error"]]
     assert stack.log_of(answer)["cache"] == "miss"
+
+
+def test_all_who_shared_a_call_that_fails(stack, each):
+    prompt = went_stale(stack, "error")
+    stack.provider.manual(prompt)
+    waiting = [each.stream(ask(prompt, model="error", stream=True)) for _ in range(6)]
+    call = stack.provider.take(prompt)
+    assert all(stream.next().comment == "keep-alive" for stream in waiting)
+    call.error(503)
+    for stream in waiting:
+        events = [json.loads(data) for data in stream.rest()[:-1]]
+        assert "".join(e["choices"][0]["delta"].get("content") or "" for e in events if e["choices"]) == "old"
+        line = stack.log_of(stream)
+        assert (line["cache"], line["error.type"], line["level"]) == ("stale", "provider_error", "warn")
+        stream.close()
+    assert stack.provider.calls(prompt) == 2
+
+
+def sleeps_on_futex(pid):
+    """As those do who follow another."""
+    return pathlib.Path(f"/proc/{pid}/wchan").read_text().startswith("futex")
+
+
+def test_who_followed_a_call_that_fails_says_so(start):
+    s = start({**CONFIG, "stream": {"commit_after": "1h"}})
+    prompt = went_stale(s, "error")
+    s.provider.manual(prompt)
+    waiting = [s.client.stream(ask(prompt, model="error", stream=form)) for form in (False, True) * 2]
+    call = s.provider.take(prompt)
+    wait_until(lambda: sum(sleeps_on_futex(pid) for pid in s.pavise.workers()) == 3)
+    call.error(503)
+    answers = [stream.whole() for stream in waiting]
+    assert all(is_stale(answer) for answer in answers) and s.provider.calls(prompt) == 2
+    said = [cache_status(answer) for answer in answers]
+    assert said.count({"fwd": "stale", "fwd-status": 503}) == 1
+    assert said.count({"fwd": "stale", "fwd-status": 503, "collapsed": True}) == 3
 
 
 # ── How old ───────────────────────────────────────────────────────────────────────────────────────────────────────────

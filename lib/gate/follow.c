@@ -1,0 +1,457 @@
+/*
+ * A follower's side: it sees what the leader has published, passes on what its client asked for, and answers from the
+ * end. Whatever goes missing on the way (a batch that memcached forgot, a leader that died), the client gets a whole
+ * answer or an error, and never a part that looks whole.
+ */
+#include "base/clock.h"
+#include "edge/fcgi.h"
+#include "edge/sse.h"
+#include "gate/answer.h"
+#include "gate/coalesce.h"
+#include "gate/epoch.h"
+#include "gate/lookup.h"
+#include "gate/price.h"
+#include "gate/published.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+	FETCH = 8,           /* batches in one round trip */
+	SLEEP_US = 500000,   /* how soon a client that has gone is noticed */
+	WATCH_US = 20000,    /* how often memcached is asked for another host's stream */
+	LOOK_US = 1000000,   /* … and whether its leader still has the lease */
+	STORE_ATTEMPTS = 10, /* a busy memcached is no reason to buy the answer again */
+	EVENTS_MAX = 64 << 20,
+	NAME_BYTES = COALESCE_NAME + 16
+};
+
+struct follow {
+	struct txn *t;
+	struct stats_channel *channel;
+	uint64_t stream;
+	bool watching;
+	char name[COALESCE_NAME];
+	bool live;     /* events are passed on as they come; else the end is waited for */
+	bool begun;    /* the client has seen some */
+	uint32_t next; /* batch */
+	int attempts;
+	struct buf out, plain;
+	int64_t written_us, look_us;
+	struct json_object *end; /* owned; what the leader said last, when it has */
+	enum verdict verdict;
+};
+
+enum step { ON, LOST /* a batch is missing */, UNHEARD /* memcached does not answer */, GONE /* the client */ };
+
+/* ---- memcached ---- */
+
+static enum step run(struct follow *f, struct store_item *items, size_t count)
+{
+	bool down = false;
+	size_t i;
+
+	store_begin(f->t->worker->store);
+	store_run(f->t->worker->store, items, count);
+	for (i = 0; i < count; i++)
+		down |= items[i].result == STORE_DOWN;
+	f->attempts = down ? f->attempts + 1 : 0;
+	return down ? UNHEARD : ON;
+}
+
+static const char *key_of(struct follow *f, char key[NAME_BYTES], const char *what)
+{
+	snprintf(key, NAME_BYTES, "%s:%s", f->name, what);
+	return key;
+}
+
+static void batch_key(const struct follow *f, char key[NAME_BYTES], uint32_t i)
+{
+	snprintf(key, NAME_BYTES, "%s:%u", f->name, i);
+}
+
+static enum step look_for_end(struct follow *f)
+{
+	char key[NAME_BYTES];
+	struct store_item item = coalesce_item(f->t, STORE_GET, key_of(f, key, "end"));
+	enum step step = run(f, &item, 1);
+	struct hash_part text;
+
+	buf_reset(&f->plain);
+	if (step == ON && item.result == STORE_OK &&
+		value_unframe(f->t, key, (struct hash_part){item.value, item.value_len}, &f->plain, &text))
+		f->end = json_parse(text.bytes, text.len, &(struct err){0});
+	return step;
+}
+
+/* ---- the client ---- */
+
+static bool client_left(const struct follow *f)
+{
+	struct pollfd p = {fcgi_fd(), 0, 0};
+
+	return f->t->client_gone || (poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)));
+}
+
+static enum step write_out(struct follow *f)
+{
+	struct txn *t = f->t;
+
+	if (!f->out.len)
+		return ON;
+	if (!t->head_sent)
+		answer_begin(t, 200, "text/event-stream; charset=utf-8");
+	answer_piece(t, f->out.data, f->out.len, true);
+	buf_reset(&f->out);
+	f->written_us = clock_mono_us();
+	return t->client_gone ? GONE : ON;
+}
+
+/* As relay does: silence is filled, and a head that does not come is not waited for too long. */
+static int64_t next_comment_us(const struct follow *f)
+{
+	const struct config *c = f->t->config;
+
+	if (!f->t->chat.stream)
+		return INT64_MAX;
+	return f->t->head_sent ? f->written_us + c->stream.heartbeat : f->t->started_us + c->stream.commit_after;
+}
+
+static enum step comment(struct follow *f)
+{
+	struct txn *t = f->t;
+
+	if (clock_mono_us() < next_comment_us(f))
+		return ON;
+	if (!t->head_sent)
+		answer_begin(t, 200, "text/event-stream; charset=utf-8");
+	f->written_us = clock_mono_us();
+	return answer_comment(t, "keep-alive") ? ON : GONE;
+}
+
+/* ---- events ---- */
+
+static bool is_for(const struct follow *f, enum published_for whom)
+{
+	return whom == FOR_ALL || (whom == FOR_ASKING) == f->t->chat.include_usage;
+}
+
+static enum step pass_on(struct follow *f, const char *bytes, size_t left)
+{
+	enum published_for whom;
+	const char *data;
+	size_t len;
+
+	while (published_next(&bytes, &left, &whom, &data, &len)) {
+		if (!is_for(f, whom))
+			continue;
+		if (!f->t->first_chunk_us)
+			f->t->first_chunk_us = clock_mono_us() - f->t->started_us;
+		sse_write_data(&f->out, data, len);
+	}
+	f->begun |= f->out.len > 0;
+	return write_out(f);
+}
+
+static enum step take_batches(struct follow *f, struct store_item *items, int count)
+{
+	struct hash_part records;
+	enum step step = ON;
+	int i;
+
+	f->t->cache = CACHE_COLLAPSED;
+	for (i = 0; i < count && step == ON; i++) {
+		buf_reset(&f->plain);
+		if (items[i].result != STORE_OK ||
+			!value_unframe(f->t, items[i].key, (struct hash_part){items[i].value, items[i].value_len},
+				&f->plain, &records))
+			return LOST;
+		f->next++;
+		step = pass_on(f, records.bytes, records.len);
+	}
+	return step;
+}
+
+/* All batches up to this number. */
+static enum step deliver(struct follow *f, uint32_t upto)
+{
+	struct store_item items[FETCH];
+	char keys[FETCH][NAME_BYTES];
+	enum step step = ON;
+	int i, count;
+
+	while (f->live && f->next < upto && step == ON) {
+		count = upto - f->next < FETCH ? (int)(upto - f->next) : FETCH;
+		for (i = 0; i < count; i++) {
+			batch_key(f, keys[i], f->next + (uint32_t)i);
+			items[i] = coalesce_item(f->t, STORE_GET, keys[i]);
+		}
+		step = run(f, items, (size_t)count);
+		if (step == ON)
+			step = take_batches(f, items, count);
+	}
+	if (step == LOST && !f->begun) { /* what has been seen of it may still come from the end */
+		f->live = false;
+		return ON;
+	}
+	return step;
+}
+
+/* ---- another host's stream ---- */
+
+/* Tells the leader that it is followed from here, and asks whether there is one. */
+static enum step look_for_leader(struct follow *f, bool *led)
+{
+	struct lease ours, holder;
+	char key[NAME_BYTES];
+	struct store_item item = coalesce_item(f->t, STORE_SET, key_of(f, key, "wanted"));
+	enum lease_verdict verdict;
+
+	*led = true;
+	if (clock_mono_us() < f->look_us)
+		return ON;
+	f->look_us = clock_mono_us() + LOOK_US;
+	item.ttl_s = COALESCE_FLAG_S;
+	item.value = "1";
+	item.value_len = 1;
+	if (run(f, &item, 1) != ON)
+		return UNHEARD;
+	lease_init(f->t, &ours);
+	verdict = lease_look(f->t, &ours, &holder);
+	if (verdict == LEASE_UNKNOWN)
+		return UNHEARD;
+	*led = verdict == LEASE_THEIRS && holder.nonce == f->stream;
+	channel_touch(f->channel, f->t->worker->slot_index);
+	return ON;
+}
+
+/* What has been published since, for all of this host. */
+static enum step look_for_batches(struct follow *f)
+{
+	uint32_t known = atomic_load(&f->channel->batches);
+	struct store_item items[FETCH];
+	char keys[FETCH][NAME_BYTES];
+	enum step step;
+	int i;
+
+	for (i = 0; i < FETCH; i++) {
+		batch_key(f, keys[i], known + (uint32_t)i);
+		items[i] = coalesce_item(f->t, STORE_GET, keys[i]);
+	}
+	step = run(f, items, FETCH);
+	for (i = 0; step == ON && i < FETCH && items[i].result == STORE_OK; i++)
+		known++;
+	if (i && step == ON)
+		channel_published(f->channel, f->t->worker->slot_index, known, false);
+	return step;
+}
+
+static enum step watch(struct follow *f, bool *led)
+{
+	enum step step = look_for_leader(f, led);
+
+	if (step == ON)
+		step = look_for_batches(f);
+	if (step == ON)
+		step = look_for_end(f);
+	if (f->end)
+		channel_published(f->channel, f->t->worker->slot_index, atomic_load(&f->channel->batches), true);
+	return step;
+}
+
+/* ---- the end ---- */
+
+static void take_facts(struct txn *t, struct json_object *end)
+{
+	struct answer_facts *facts = &t->facts;
+
+	snprintf(
+		facts->model, sizeof(facts->model), "%s", json_get_str(end, "model") ? json_get_str(end, "model") : "");
+	snprintf(facts->id, sizeof(facts->id), "%s", json_get_str(end, "id") ? json_get_str(end, "id") : "");
+	snprintf(facts->finish_reasons, sizeof(facts->finish_reasons), "%s",
+		json_get_str(end, "finish_reasons") ? json_get_str(end, "finish_reasons") : "");
+	facts->input_tokens = json_get_int(end, "input_tokens", -1);
+	facts->output_tokens = json_get_int(end, "output_tokens", -1);
+	facts->cached_tokens = json_get_int(end, "cached_tokens", -1);
+	t->cost_pusd = 0;
+	t->saved_pusd = price_of(t->model, facts);
+}
+
+static enum followed done(struct follow *f, enum verdict verdict)
+{
+	f->verdict = verdict;
+	return FOLLOW_DONE;
+}
+
+static enum followed leader_failed(struct follow *f)
+{
+	struct txn *t = f->t;
+	const char *body = json_get_str(f->end, "body"), *message = json_get_str(f->end, "message");
+	int64_t code = json_get_int(f->end, "error", ERR_INTERNAL);
+	struct buf text = BUF_INIT(4 << 20);
+
+	t->cache = CACHE_COLLAPSED;
+	t->retry_after_ms = json_get_int(f->end, "retry_after_ms", 0);
+	t->should_retry = (enum err_retry)json_get_int(f->end, "should_retry", RETRY_UNSAID);
+	t->upstream_status = (int)json_get_int(f->end, "upstream_status", 0);
+	txn_fail(t, code > ERR_NONE && code < ERR_COUNT ? (enum err_code)code : ERR_INTERNAL,
+		json_get_str(f->end, "param"), "%s", message ? message : "");
+	if (!body)
+		return done(f, FAILED);
+	buf_adds(&text, body);
+	answer_provider_error(t, (int)json_get_int(f->end, "status", 502), &text);
+	buf_release(&text);
+	return done(f, ANSWERED);
+}
+
+/* The whole answer, from where the end says that it is. */
+static enum followed serve_whole(struct follow *f, const char *where)
+{
+	struct txn *t = f->t;
+	char key[NAME_BYTES];
+	struct store_item item = {.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key};
+	struct cache_entry e;
+	enum verdict verdict;
+
+	if (strcmp(where, "streamed") == 0)
+		return FOLLOW_ALONE;
+	if (strcmp(where, "shared") == 0)
+		item.key = arena_strdup(t->arena, key_of(f, key, "answer"));
+	if (run(f, &item, 1) != ON)
+		return FOLLOW_ALONE;
+	if (!cache_read(t, &item, true, t->cache_hash, &e) || !epoch_fits(&e, t->epochs))
+		return FOLLOW_AGAIN;
+	verdict = lookup_serve(t, &e, CACHE_COLLAPSED);
+	return verdict == NEXT ? FOLLOW_ALONE : done(f, verdict);
+}
+
+static enum followed broken(struct follow *f)
+{
+	return done(f, txn_fail(f->t, ERR_PROVIDER_BROKEN, NULL,
+			       "The call that this answer was shared with ended in the middle of it."));
+}
+
+static enum followed finish(struct follow *f)
+{
+	const char *how = json_get_str(f->end, "end");
+	int64_t batches = json_get_int(f->end, "batches", -1);
+	enum step step = ON;
+
+	if (!how)
+		return f->begun ? broken(f) : FOLLOW_ALONE;
+	if (batches > 0)
+		step = deliver(f, (uint32_t)batches);
+	if (step == GONE)
+		return done(
+			f, txn_fail(f->t, ERR_CLIENT_GONE, NULL, "The client left before the answer was complete."));
+	if (strcmp(how, "failed") == 0)
+		return leader_failed(f);
+	if (f->begun && (step != ON || f->next != batches))
+		return broken(f);
+	if (!f->begun)
+		return serve_whole(f, how);
+	take_facts(f->t, f->end);
+	sse_write_data(&f->out, "[DONE]", 6);
+	write_out(f);
+	return done(f, ANSWERED);
+}
+
+/* ---- nobody leads here any more ---- */
+
+/* The worker that watched may have left, with its client, while the leader goes on. */
+static bool stands_in(struct follow *f)
+{
+	struct txn *t = f->t;
+	struct lease ours, holder;
+	bool mine;
+
+	f->channel = channel_join(t->worker->stats, coalesce_question(t), t->worker->slot_index, &mine);
+	if (!f->channel)
+		return false;
+	if (!mine)
+		return atomic_load(&f->channel->stream) == f->stream || atomic_load(&f->channel->stream) == 0;
+	lease_init(t, &ours);
+	store_begin(t->worker->store);
+	if (lease_look(t, &ours, &holder) != LEASE_THEIRS || holder.nonce != f->stream ||
+		holder.host == t->worker->stats->host) {
+		channel_leave(t->worker->stats, t->worker->slot_index);
+		return false;
+	}
+	channel_open(f->channel, t->worker->slot_index, f->stream);
+	channel_published(f->channel, t->worker->slot_index, f->next, false);
+	f->watching = true;
+	return true;
+}
+
+/* ---- the loop ---- */
+
+/* True while there is more to come; else *how. */
+static bool look(struct follow *f, enum followed *how)
+{
+	bool led = true, alive;
+	enum step step = ON;
+
+	if (f->watching)
+		step = watch(f, &led);
+	alive = led && channel_alive(f->channel, coalesce_question(f->t), f->stream);
+	if (step == ON && alive)
+		step = deliver(f, atomic_load(&f->channel->batches));
+	if (step == ON && !f->end && (!alive || atomic_load(&f->channel->ended)))
+		step = look_for_end(f);
+	if (step == ON)
+		step = comment(f);
+	*how = FOLLOW_DONE;
+	if (step == GONE || client_left(f))
+		f->verdict = txn_fail(f->t, ERR_CLIENT_GONE, NULL, "The client left before the answer was complete.");
+	else if (f->end)
+		*how = finish(f);
+	else if (step == UNHEARD && f->attempts < STORE_ATTEMPTS)
+		return true;
+	else if (step != ON)
+		*how = f->begun ? broken(f) : FOLLOW_ALONE;
+	else if (alive || (!f->watching && f->begun && stands_in(f)))
+		return true;
+	else
+		*how = f->begun ? broken(f) : FOLLOW_AGAIN;
+	return false;
+}
+
+static int64_t patience_us(const struct follow *f)
+{
+	int64_t left = next_comment_us(f) - clock_mono_us(), patience = f->watching ? WATCH_US : SLEEP_US;
+
+	return left < patience ? left : patience;
+}
+
+enum followed follow(
+	struct txn *t, struct stats_channel *channel, uint64_t stream, bool watching, enum verdict *verdict)
+{
+	struct follow f = {.t = t,
+		.channel = channel,
+		.stream = stream,
+		.watching = watching,
+		.live = t->chat.stream,
+		.out = BUF_INIT(EVENTS_MAX),
+		.plain = BUF_INIT(EVENTS_MAX),
+		.written_us = clock_mono_us(),
+		.verdict = FAILED};
+	enum followed how;
+	uint32_t seen;
+
+	coalesce_name(t, stream, f.name);
+	channel_follow(
+		t->worker->stats, channel, t->worker->slot_index, stream, CHANNEL_END | (f.live ? CHANNEL_EVENTS : 0));
+	for (;;) {
+		seen = atomic_load(&f.channel->seq);
+		if (!look(&f, &how))
+			break;
+		channel_wait(f.channel, seen, patience_us(&f));
+	}
+	channel_unfollow(t->worker->stats, t->worker->slot_index);
+	*verdict = f.verdict;
+	buf_release(&f.out);
+	buf_release(&f.plain);
+	json_object_put(f.end);
+	return how;
+}
