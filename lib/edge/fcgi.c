@@ -77,15 +77,32 @@ static void limit_wait(int64_t deadline_us)
 	setsockopt(request.ipcFd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
 }
 
+/*
+ * With a time limit a signal ends the read(), whatever SA_RESTART says (signal(7)), and libfcgi takes its stream for
+ * broken. It is not: a TERM lets the request go on.
+ */
+static int first_byte(char *to, int64_t deadline_us)
+{
+	int n;
+
+	for (;;) {
+		if (request.in->rdNext == request.in->stop)
+			limit_wait(deadline_us);
+		n = FCGX_GetStr(to, 1, request.in);
+		if (n || FCGX_GetError(request.in) != EINTR)
+			return n;
+		FCGX_ClearError(request.in);
+		request.in->isClosed = 0;
+	}
+}
+
 /* Asked for more than has come, libfcgi would wait for all of it: so first one byte, then what came with it. */
 ssize_t fcgi_read(char *to, size_t len, int64_t deadline_us)
 {
 	size_t more;
 	int n;
 
-	if (request.in->rdNext == request.in->stop)
-		limit_wait(deadline_us);
-	n = FCGX_GetStr(to, 1, request.in);
+	n = first_byte(to, deadline_us);
 	if (n == 1) {
 		more = (size_t)(request.in->stop - request.in->rdNext);
 		if (more > len - 1)
@@ -213,6 +230,11 @@ int fcgi_fd(void)
 	return request.ipcFd;
 }
 
+bool fcgi_kept(void)
+{
+	return request.keepConnection;
+}
+
 /* The request has been read to its end: nothing is on its way that a close could turn into a reset. */
 static bool all_read(void)
 {
@@ -249,9 +271,11 @@ void fcgi_finish(void)
 
 	if (!ended) {
 		FCGX_Finish_r(&request);
+		request.envp = NULL; /* it would be looked at: libfcgi only frees it */
 		return;
 	}
 	FCGX_Free(&request, 0);
+	request.envp = NULL;
 	if (!request.keepConnection || gone) {
 		close(fd);
 		request.ipcFd = -1;

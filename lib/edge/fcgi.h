@@ -22,7 +22,7 @@ bool fcgi_accept(void);
  */
 void fcgi_stop_accepting(void);
 
-/* A CGI variable of the current request, or NULL. Valid until fcgi_finish(). */
+/* A CGI variable of the current request, or NULL, as is every one behind fcgi_finish(). Valid until then. */
 const char *fcgi_param(const char *name);
 /* "NAME=value" strings, NULL-terminated. */
 char **fcgi_params(void);
@@ -45,6 +45,8 @@ size_t fcgi_waiting(void);
 
 /* The connection to the web server, to be watched for its end. */
 int fcgi_fd(void);
+/* Whether it stays open behind the answer: then the next request on it waits for this process. */
+bool fcgi_kept(void);
 
 /*
  * Ends the answer, with one line for the web server's log (or NULL) as one FCGI_STDERR record, so that the log gets it

@@ -19,7 +19,7 @@ static void log_who(struct log_line *l, const struct txn *t)
 
 	if (!*host && gethostname(host, sizeof(host) - 1) != 0)
 		strcpy(host, "?");
-	log_str(l, "request_id", t->request_id);
+	log_str(l, "request_id", text_or_null(t->request_id));
 	log_str(l, "trace_id", t->trace.trace_id);
 	log_str(l, "host.name", host);
 	log_str(l, "client.address", fcgi_param("REMOTE_ADDR"));
@@ -28,7 +28,8 @@ static void log_who(struct log_line *l, const struct txn *t)
 	log_str(l, "url.path", t->path);
 	if (t->status)
 		log_int(l, "http.response.status_code", t->status);
-	log_int(l, "http.response.body.size", t->body_bytes);
+	if (!t->behind)
+		log_int(l, "http.response.body.size", t->body_bytes);
 	if (t->key) {
 		log_str(l, "key_id", t->key->name);
 		log_str(l, "team", t->key->team);
@@ -99,7 +100,7 @@ static void log_verdict(struct log_line *l, const struct txn *t)
 
 static void compose(struct log_line *l, const struct txn *t, size_t max, enum log_level level)
 {
-	log_begin(l, max, level, "request");
+	log_begin(l, max, level, t->behind ? "refresh" : "request");
 	log_who(l, t);
 	log_model(l, t);
 	log_verdict(l, t);
@@ -135,4 +136,16 @@ void account(struct txn *t)
 	}
 	if (logged && !travels)
 		log_write(&line);
+}
+
+/* The request that it is for has had its answer, and its line. */
+void account_refresh(struct txn *t)
+{
+	static struct log_line line;
+	enum log_level level = level_of(t);
+
+	if (!log_enabled(level))
+		return;
+	compose(&line, t, LOG_MAX_STDERR, level);
+	log_write(&line);
 }

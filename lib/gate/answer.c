@@ -8,6 +8,7 @@
 #include "gate/cache_status.h"
 #include "gate/cors.h"
 #include "gate/limit.h"
+#include "gate/stale.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -97,6 +98,8 @@ static void add_common(struct txn *t, struct buf *head, int status, const char *
 
 static bool send(struct txn *t, const char *bytes, size_t len, bool flush)
 {
+	if (t->behind)
+		return true;
 	if (t->client_gone)
 		return false;
 	if (t->lead && flush && fcgi_waiting() < WAITING_MAX)
@@ -108,7 +111,7 @@ static bool send(struct txn *t, const char *bytes, size_t len, bool flush)
 
 bool answer_push(struct txn *t)
 {
-	if (!t->client_gone && fcgi_push() != 0)
+	if (!t->behind && !t->client_gone && fcgi_push() != 0)
 		t->client_gone = true;
 	return !t->client_gone;
 }
@@ -118,6 +121,8 @@ bool answer_begin(struct txn *t, int status, const char *content_type)
 	struct buf head = BUF_INIT(HEAD_MAX);
 	bool ok;
 
+	if (t->behind)
+		return t->head_sent = true;
 	add_common(t, &head, status, content_type);
 	http_head_add(&head, "Cache-Control", "no-cache");
 	http_head_add(&head, "X-Accel-Buffering", "no"); /* nginx in front would collect the stream otherwise */
@@ -129,8 +134,21 @@ bool answer_begin(struct txn *t, int status, const char *content_type)
 
 bool answer_piece(struct txn *t, const char *bytes, size_t len, bool flush)
 {
+	t->body_sent = true;
 	t->body_bytes += (int64_t)len;
 	return send(t, bytes, len, flush);
+}
+
+bool answer_comment(struct txn *t, const char *text)
+{
+	struct buf comment = BUF_INIT(1024);
+	bool ok;
+
+	sse_write_comment(&comment, text);
+	t->body_bytes += (int64_t)comment.len;
+	ok = send(t, comment.data, comment.len, true);
+	buf_release(&comment);
+	return ok;
 }
 
 static enum verdict whole(struct txn *t, struct buf *head, const struct hash_part *parts, size_t count)
@@ -155,6 +173,8 @@ enum verdict answer_whole(
 {
 	struct buf head = BUF_INIT(HEAD_MAX);
 
+	if (t->behind)
+		return ANSWERED;
 	add_common(t, &head, status, content_type);
 	return whole(t, &head, parts, count);
 }
@@ -200,6 +220,8 @@ static void send_error(struct txn *t, int status, const struct buf *body)
 {
 	struct buf head = BUF_INIT(HEAD_MAX), event = BUF_INIT(BODY_MAX + 64);
 
+	if (t->behind)
+		return;
 	if (t->head_sent) { /* in mid-stream: the last event, and no [DONE] behind it */
 		sse_write_data(&event, body->data, body->len);
 		answer_piece(t, event.data, event.len, true);
@@ -219,7 +241,7 @@ void answer_error(struct txn *t)
 {
 	struct buf body = BUF_INIT(BODY_MAX);
 
-	if (t->client_gone || t->err.code == ERR_CLIENT_GONE)
+	if (t->client_gone || t->err.code == ERR_CLIENT_GONE || stale_answer(t))
 		return;
 	error_body(&body, &t->err);
 	send_error(t, err_kind(t->err.code)->status, &body);
@@ -228,6 +250,7 @@ void answer_error(struct txn *t)
 
 void answer_provider_error(struct txn *t, int status, const struct buf *body)
 {
-	if (!t->client_gone)
-		send_error(t, status, body);
+	if (t->client_gone || (status >= 500 && stale_answer(t)))
+		return;
+	send_error(t, status, body);
 }

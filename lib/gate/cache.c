@@ -82,11 +82,23 @@ int64_t cache_ttl_ms(const struct txn *t)
 	return (t->controls.ttl_us >= 0 ? t->controls.ttl_us : t->model->cache.ttl) / 1000;
 }
 
+static uint32_t whole_seconds(int64_t ms)
+{
+	int64_t s = (ms + 999) / 1000; /* 0 would be for ever */
+
+	return s < STORE_TTL_MAX ? (uint32_t)s : STORE_TTL_MAX;
+}
+
 uint32_t cache_ttl_s(const struct txn *t)
 {
-	int64_t ttl_s = (cache_ttl_ms(t) + 999) / 1000; /* 0 would be for ever */
+	return whole_seconds(cache_ttl_ms(t));
+}
 
-	return ttl_s < STORE_TTL_MAX ? (uint32_t)ttl_s : STORE_TTL_MAX;
+uint32_t cache_kept_s(const struct txn *t)
+{
+	int64_t meanwhile = t->model->cache.stale_while_revalidate, error = t->model->cache.stale_if_error;
+
+	return whole_seconds(cache_ttl_ms(t) + (meanwhile > error ? meanwhile : error) / 1000);
 }
 
 bool cache_pack(struct txn *t, const char *key, uint32_t ttl_s, const struct cache_entry *e, struct value *v)
@@ -138,5 +150,5 @@ bool cache_put_under(struct txn *t, const char *key, uint32_t ttl_s, struct json
 
 bool cache_put(struct txn *t, struct json_object *completion, const char *script, size_t script_len)
 {
-	return cache_put_under(t, t->cache_key, cache_ttl_s(t), completion, script, script_len);
+	return cache_put_under(t, t->cache_key, cache_kept_s(t), completion, script, script_len);
 }

@@ -39,6 +39,8 @@ void cache_key(struct txn *t);
 int64_t cache_ttl_ms(const struct txn *t);
 /* The same for memcached: whole seconds, and no more than it takes. */
 uint32_t cache_ttl_s(const struct txn *t);
+/* For how long memcached keeps it: it may be of use when it is stale. */
+uint32_t cache_kept_s(const struct txn *t);
 
 /* Makes an entry ready to be stored; false: it is larger than cache.max_entry. The key must live until then. */
 bool cache_pack(struct txn *t, const char *key, uint32_t ttl_s, const struct cache_entry *e, struct value *v);

@@ -45,7 +45,7 @@ static void add_forwarded(const struct txn *t, struct buf *head, int status)
 		buf_printf(&value, "; fwd-status=%d", t->upstream_status);
 	if (t->stored)
 		buf_adds(&value, "; stored");
-	if (t->cache == CACHE_COLLAPSED)
+	if (t->cache == CACHE_COLLAPSED || t->collapsed)
 		buf_adds(&value, "; collapsed");
 	if (t->store_down)
 		buf_adds(&value, "; detail=store-down");
@@ -55,7 +55,7 @@ static void add_forwarded(const struct txn *t, struct buf *head, int status)
 
 void cache_status_add(const struct txn *t, struct buf *head, int status)
 {
-	if (t->called || t->cache == CACHE_COLLAPSED)
+	if (t->called || t->cache == CACHE_COLLAPSED || t->collapsed)
 		add_forwarded(t, head, status);
 	else if (cache_status_aged(t))
 		http_head_add(head, "Cache-Status", "pavise; hit; ttl=%lld", seconds(t->cache_ttl_ms));

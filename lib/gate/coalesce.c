@@ -53,6 +53,24 @@ static enum followed begin(struct txn *t, struct stats_channel *channel, enum ve
 	return FOLLOW_DONE;
 }
 
+bool coalesce_alone(struct txn *t)
+{
+	int slot = t->worker->slot_index;
+	struct stats_channel *channel;
+	struct lease lease, holder;
+	bool mine;
+
+	channel = channel_join(t->worker->stats, lease_question(t), slot, &mine);
+	if (!channel || !mine)
+		return false;
+	lease_init(t, &lease);
+	if (lease_take(t, &lease, true, &holder) == LEASE_OURS)
+		lead_begin(t, &lease, channel);
+	else
+		channel_leave(t->worker->stats, slot);
+	return t->lead;
+}
+
 /* The number of the stream that the channel's owner leads or watches; 0: it does not know one. */
 static uint64_t stream_of(struct stats_channel *channel)
 {

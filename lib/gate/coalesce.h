@@ -21,6 +21,9 @@ enum {
 	COALESCE_FLAG_S = 3   /* so long a host that watches is believed to */
 };
 
+/* For a call that nobody waits for. True, with t->lead: nobody on any host asks this now. */
+bool coalesce_alone(struct txn *t);
+
 /* What the items of a stream are called: its batches ("…:0", "…:1"), ":end", ":answer", and ":wanted" of other hosts.
  */
 void coalesce_name(const struct txn *t, uint64_t stream, char name[COALESCE_NAME]);

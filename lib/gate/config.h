@@ -40,8 +40,8 @@ struct model {
 	} price;
 	struct {
 		bool off, temperature_zero_only;
-		int64_t ttl; /* µs */
-		int scope;   /* enum cache_scope */
+		int64_t ttl, stale_while_revalidate, stale_if_error; /* µs */
+		int scope;                                           /* enum cache_scope */
 	} cache;
 };
 
@@ -100,7 +100,7 @@ struct config {
 	struct config_items models;    /* struct model */
 	struct {
 		bool enabled, coalesce;
-		int64_t ttl; /* µs */
+		int64_t ttl, stale_while_revalidate, stale_if_error; /* µs */
 		int scope;
 		int64_t max_entry; /* bytes of an answer that is remembered, before it is compressed */
 		struct config_secret seal;

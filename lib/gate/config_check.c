@@ -154,8 +154,12 @@ static bool check_model(struct config_reader *r, struct config *c, struct model 
 	m->provider = &p[i];
 	if (!m->model)
 		m->model = m->name;
-	if (!m->cache.ttl)
+	if (m->cache.ttl < 0)
 		m->cache.ttl = c->cache.ttl;
+	if (m->cache.stale_while_revalidate < 0)
+		m->cache.stale_while_revalidate = c->cache.stale_while_revalidate;
+	if (m->cache.stale_if_error < 0)
+		m->cache.stale_if_error = c->cache.stale_if_error;
 	if (m->cache.scope < 0)
 		m->cache.scope = c->cache.scope;
 	if ((m->price.input < 0) != (m->price.output < 0))

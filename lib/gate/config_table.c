@@ -452,7 +452,7 @@ bool config_read(struct config_reader *r, const struct config_table *t, struct j
 		if (!v && (f->required || json_has(object, f->name)))
 			return config_fail(
 				r, r->path, "%s, expected %s", f->required ? "it is missing" : "found null", f->doc);
-		if (!v && f->type == CONFIG_PRICE)
+		if (!v && (f->type == CONFIG_PRICE || f->type == CONFIG_DURATION))
 			*(int64_t *)(void *)((char *)to + f->offset) = -1;
 		if (!v && f->type == CONFIG_WORD)
 			*(int *)(void *)((char *)to + f->offset) = -1;

@@ -13,7 +13,7 @@ enum config_type {
 	CONFIG_SECRET,   /* struct config_secret; a string, or {"file": "…"} */
 	CONFIG_INT,      /* int64_t, min to max */
 	CONFIG_BYTES,    /* int64_t bytes: 1024, "32MiB" */
-	CONFIG_DURATION, /* int64_t µs: "50ms", "10s", "5m", "1h", "1d"; min and max in µs */
+	CONFIG_DURATION, /* int64_t µs: "50ms", "10s", "5m", "1h", "1d"; min and max in µs; -1 = not given */
 	CONFIG_BOOL,     /* bool */
 	CONFIG_WORD,     /* int: the index in `words`; -1 = not given */
 	CONFIG_STRINGS,  /* const char **, NULL-terminated; one string, or an array of them */

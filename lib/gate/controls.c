@@ -75,6 +75,12 @@ bool controls_allow(const struct cache_controls *c, int64_t age_ms)
 	return !c->no_cache && (c->max_age_s < 0 || age_ms < c->max_age_s * 1000);
 }
 
+/* RFC 9111, 5.2.1.1: who names an age wants nothing stale, unless it says so */
+bool controls_allow_stale(const struct cache_controls *c)
+{
+	return !c->no_cache && c->max_age_s < 0;
+}
+
 static void say(char out[CONTROLS_TEXT], const char *fmt, long long n)
 {
 	size_t len = strlen(out);

@@ -26,6 +26,9 @@ int controls_read(struct cache_controls *c, const char *cache_control, const cha
 /* Whether an entry that is so old may be served. */
 bool controls_allow(const struct cache_controls *c, int64_t age_ms);
 
+/* Whether one that has expired may be. */
+bool controls_allow_stale(const struct cache_controls *c);
+
 /* As the log line shows them ("no-cache, ttl=60s"); "" if nothing was asked for. */
 enum { CONTROLS_TEXT = 128 };
 void controls_text(const struct cache_controls *c, char out[CONTROLS_TEXT]);

@@ -125,10 +125,14 @@ static int64_t next_comment_us(const struct follow *f)
 
 static enum step comment(struct follow *f)
 {
+	struct txn *t = f->t;
+
 	if (clock_mono_us() < next_comment_us(f))
 		return ON;
-	sse_write_comment(&f->out, "keep-alive");
-	return write_out(f);
+	if (!t->head_sent)
+		answer_begin(t, 200, "text/event-stream; charset=utf-8");
+	f->written_us = clock_mono_us();
+	return answer_comment(t, "keep-alive") ? ON : GONE;
 }
 
 /* ---- events ---- */

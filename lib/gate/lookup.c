@@ -7,6 +7,7 @@
 #include "gate/epoch.h"
 #include "gate/lookup.h"
 #include "gate/price.h"
+#include "gate/stale.h"
 #include "wire/stream.h"
 
 #include <stdio.h>
@@ -33,7 +34,7 @@ static void take_facts(struct txn *t, const struct cache_entry *e, enum cache_st
 	t->facts.cached_tokens = e->cached_tokens;
 	snprintf(t->facts.model, sizeof(t->facts.model), "%s", e->model);
 	snprintf(t->facts.finish_reasons, sizeof(t->facts.finish_reasons), "%s", e->finish_reasons);
-	t->cost_pusd = 0;
+	t->cost_pusd = t->called ? -1 : 0; /* nobody knows what a call costs that failed */
 	t->saved_pusd = price_of(t->model, &t->facts);
 }
 
@@ -49,7 +50,8 @@ static void send(struct player *p)
 {
 	if (!p->begun) {
 		take_facts(p->t, p->entry, p->as);
-		answer_begin(p->t, 200, "text/event-stream; charset=utf-8");
+		if (!p->t->head_sent) /* the provider failed late */
+			answer_begin(p->t, 200, "text/event-stream; charset=utf-8");
 	}
 	p->begun = true;
 	p->gone = !answer_piece(p->t, p->out.data, p->out.len, true);
@@ -120,49 +122,81 @@ enum verdict lookup_serve(struct txn *t, const struct cache_entry *e, enum cache
 		(struct hash_part[]){{head, strlen(head)}, {e->json + 1, e->json_len - 1}}, 2);
 }
 
-/* CACHE_HIT with *e filled, or why there is none. */
-static enum cache_state look(struct txn *t, struct cache_entry *e)
+void lookup_ask(struct txn *t)
+{
+	int server = store_server_of(t->worker->store, STORE_CACHE, t->cache_key);
+
+	epoch_prepare(t, server);
+	t->entry = &t->batch[t->batch_count++];
+	*t->entry = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key, .server = server};
+}
+
+bool lookup_read(struct txn *t, struct cache_entry *e)
 {
 	const struct store_item *item = t->entry;
-	int64_t now = clock_real_ms();
 
 	t->store_down |= item->result == STORE_DOWN || item->result == STORE_FAIL;
 	if (!epoch_read(t, item->server, t->epochs)) {
 		t->store_down = true;
 		t->remember = false;
-		return CACHE_MISS;
+		return false;
 	}
-	if (!cache_read(t, item, true, t->cache_hash, e) || !epoch_fits(e, t->epochs))
-		return CACHE_MISS;
-	if (e->expires_ms <= now)
-		return CACHE_EXPIRED;
-	return controls_allow(&t->controls, now - e->stored_ms) ? CACHE_HIT : CACHE_REFUSED;
+	return cache_read(t, item, true, t->cache_hash, e) && epoch_fits(e, t->epochs);
+}
+
+bool lookup_reread(struct txn *t, struct cache_entry *e)
+{
+	if (!t->batch)
+		t->batch = arena_alloc(t->arena, (epoch_items_max(t) + 1) * sizeof(*t->batch));
+	t->batch_count = 0;
+	if (t->epoch_items)
+		t->epoch_items[t->entry->server - 1] = NULL;
+	lookup_ask(t);
+	store_run(t->worker->store, t->batch, t->batch_count);
+	return lookup_read(t, e);
+}
+
+/* Whether an entry may be served, and if not, why not. */
+static enum cache_state judge(struct txn *t, const struct cache_entry *e)
+{
+	int64_t now = clock_real_ms();
+
+	if (e->expires_ms > now)
+		return controls_allow(&t->controls, now - e->stored_ms) ? CACHE_HIT : CACHE_REFUSED;
+	if (stale_while_revalidate(t, e))
+		return CACHE_STALE;
+	t->stale_if_error = stale_if_error(t, e);
+	return CACHE_EXPIRED;
+}
+
+/* NULL: there is none. */
+static enum verdict answer_with(struct txn *t, const struct cache_entry *e)
+{
+	enum cache_state state = e ? judge(t, e) : CACHE_MISS;
+	enum verdict verdict;
+
+	t->cache = state;
+	if (state != CACHE_HIT && state != CACHE_STALE)
+		return NEXT;
+	t->cache = CACHE_MISS; /* until it has turned out that it can be played */
+	verdict = lookup_serve(t, e, state);
+	if (t->cache == CACHE_STALE)
+		stale_refresh_later(t);
+	return verdict;
 }
 
 static enum verdict entry_lookup(struct txn *t)
 {
 	struct cache_entry e;
 
-	if (!t->entry)
-		return NEXT;
-	t->cache = look(t, &e);
-	if (t->cache != CACHE_HIT)
-		return NEXT;
-	t->cache = CACHE_MISS; /* until it has turned out that it can be played */
-	return lookup_serve(t, &e, CACHE_HIT);
+	return t->entry ? answer_with(t, lookup_read(t, &e) ? &e : NULL) : NEXT;
 }
 
 enum verdict lookup_again(struct txn *t)
 {
-	int server = t->entry->server;
+	struct cache_entry e;
 
-	t->batch_count = 0;
-	t->epoch_items[server - 1] = NULL;
-	epoch_prepare(t, server);
-	t->entry = &t->batch[t->batch_count++];
-	*t->entry = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key, .server = server};
-	store_run(t->worker->store, t->batch, t->batch_count);
-	return entry_lookup(t);
+	return answer_with(t, lookup_reread(t, &e) ? &e : NULL);
 }
 
 enum verdict stage_lookup(struct txn *t)

@@ -1,10 +1,20 @@
-/* lookup — serving what is remembered, also for who was told of it by another. */
+/*
+ * lookup — the entry for this request's question: asked for, read, and served in the form that the client wants; also
+ * for who was told of it by another.
+ */
 #ifndef PAVISE_GATE_LOOKUP_H
 #define PAVISE_GATE_LOOKUP_H
 
 #include "gate/cache.h"
 
-/* Looks once more, with a batch of its own: another may have asked in the meantime. NEXT: still nothing. */
+/* Adds the entry and its epochs to the transaction's batch. */
+void lookup_ask(struct txn *t);
+/* After the batch. False: there is none for this question, or it has been purged. Good until the next store_run(). */
+bool lookup_read(struct txn *t, struct cache_entry *e);
+/* Both, in a batch of their own. */
+bool lookup_reread(struct txn *t, struct cache_entry *e);
+
+/* Looks once more, and answers: another may have asked in the meantime. NEXT: still nothing. */
 enum verdict lookup_again(struct txn *t);
 
 /*

@@ -4,6 +4,7 @@
 #include "gate/embed.h"
 #include "gate/epoch.h"
 #include "gate/limit.h"
+#include "gate/lookup.h"
 
 static bool may_be_cached(const struct txn *t)
 {
@@ -15,8 +16,6 @@ static bool may_be_cached(const struct txn *t)
 
 static void lookup_prepare(struct txn *t)
 {
-	int server;
-
 	t->cache = CACHE_BYPASS;
 	if (!may_be_cached(t))
 		return;
@@ -26,10 +25,7 @@ static void lookup_prepare(struct txn *t)
 		return;
 	}
 	cache_key(t);
-	server = store_server_of(t->worker->store, STORE_CACHE, t->cache_key);
-	epoch_prepare(t, server);
-	t->entry = &t->batch[t->batch_count++];
-	*t->entry = (struct store_item){.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key, .server = server};
+	lookup_ask(t);
 }
 
 static size_t entries(const struct txn *t)

@@ -79,7 +79,7 @@ static int64_t next_tick_us(void *ctx)
 
 /* ---- the call ---- */
 
-static const char **headers_of(struct txn *t)
+const char **relay_headers(struct txn *t)
 {
 	const struct provider *p = t->model->provider;
 	const char **list, **h, **name = t->config->forward_headers;
@@ -110,7 +110,7 @@ static void call(struct relay *r, struct upstream_report *report)
 		.no_stream_options = !p->stream_options,
 		.include_usage = t->chat.stream && p->stream_options};
 	struct upstream_call c = {.url = arena_printf(t->arena, "%s%s", p->base_url, t->endpoint->operation->url),
-		.headers = headers_of(t),
+		.headers = t->call_headers ? t->call_headers : relay_headers(t),
 		.trust = p->trust,
 		.connect_us = p->timeout.connect,
 		.first_byte_us = p->timeout.first_byte,
@@ -121,7 +121,7 @@ static void call(struct relay *r, struct upstream_report *report)
 		.on_read = on_read,
 		.on_tick = on_tick,
 		.next_tick_us = next_tick_us,
-		.watch_fd = fcgi_fd(),
+		.watch_fd = t->behind ? -1 : fcgi_fd(),
 		.wants_out = wants_out,
 		.goes_on = goes_on,
 		.ctx = r};

@@ -149,8 +149,8 @@ int relay_stream_tick(struct relay *r)
 		return -1;
 	if (relay_stream_begin(r) != 0)
 		return lead_followed(r->t) ? 0 : -1;
-	sse_write_comment(&r->out, "keep-alive");
-	return relay_stream_flush(r);
+	r->written_us = clock_mono_us();
+	return answer_comment(r->t, "keep-alive") || lead_followed(r->t) ? 0 : -1;
 }
 
 static void remember(struct relay *r)

@@ -7,6 +7,7 @@
 #include "edge/fcgi.h"
 #include "gate/answer.h"
 #include "gate/cors.h"
+#include "gate/stale.h"
 #include "wire/embeddings.h"
 
 #include <stdarg.h>
@@ -170,6 +171,8 @@ void txn_run(struct worker *w)
 		answer_error(t);
 	account(t);
 	fcgi_finish();
+	if (t->refresh)
+		stale_refresh(t);
 	store_end(w->store);
 	arena_reset(&w->arena);
 	if (t->called || t->body_bytes > LARGE_BODY)

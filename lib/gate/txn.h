@@ -90,14 +90,18 @@ struct txn {
 	char cache_key[TXN_KEY];
 	uint8_t cache_hash[32];
 	struct embed *embed; /* embeddings: their inputs; NULL = not asked for */
+	bool stale_if_error; /* there is an entry that is better than the provider's failure */
+	bool refresh;        /* the answer was stale: a fresh one is to be fetched behind it */
 	struct lead *lead;   /* while others may follow this call; NULL = nobody can */
 
 	/* the answer */
 	int status;
 	bool head_sent, client_gone;
+	bool body_sent; /* some of it, comments left out */
 	int64_t body_bytes;
 	enum cache_state cache;
-	bool remember; /* the answer, if it turns out to be one that may be */
+	bool collapsed; /* a stale one, where the call that was followed failed */
+	bool remember;  /* the answer, if it turns out to be one that may be */
 	bool store_down, stored;
 	int64_t cache_age_ms, cache_ttl_ms;
 	struct answer_facts facts;
@@ -112,6 +116,8 @@ struct txn {
 	const char *allow;           /* of a 405: what would have been allowed; else NULL */
 
 	/* the provider */
+	bool behind;               /* an answer, as its refresh: there is nobody to write to, nor to read from */
+	const char **call_headers; /* kept for a call behind the request that said them; NULL = none were kept */
 	bool called;
 	int upstream_status; /* 0 = none came */
 	char upstream_request_id[160];
@@ -156,6 +162,10 @@ enum verdict stage_route(struct txn *t);
 enum verdict stage_coalesce(struct txn *t);
 enum verdict stage_relay(struct txn *t);
 void account(struct txn *t);
+void account_refresh(struct txn *t);
+
+/* What a call says to the provider: "Name: value", NULL-terminated. Reads the client's headers. */
+const char **relay_headers(struct txn *t);
 
 /* Of other endpoints. */
 enum verdict stage_admin(struct txn *t);

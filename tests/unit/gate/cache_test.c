@@ -184,6 +184,25 @@ static void test_put(void **state)
 	remove_folder(folder);
 }
 
+static void test_how_long(void **state)
+{
+	struct model m = {.cache.ttl = 1500000};
+	struct txn t = {.model = &m, .controls = CACHE_CONTROLS_INIT};
+
+	(void)state;
+	assert_int_equal(cache_ttl_s(&t), 2);
+	assert_int_equal(cache_kept_s(&t), 2);
+	m.cache.stale_if_error = 60000000;
+	assert_int_equal(cache_kept_s(&t), 62); /* 61.5, and memcached has whole ones */
+	m.cache.stale_while_revalidate = 70000000;
+	assert_int_equal(cache_kept_s(&t), 72);
+	t.controls.ttl_us = 30000000;
+	assert_int_equal(cache_kept_s(&t), 100);
+	assert_int_equal(cache_ttl_s(&t), 30);
+	m.cache.stale_if_error = 40 * 86400000000; /* memcached would take it for a date */
+	assert_int_equal(cache_kept_s(&t), STORE_TTL_MAX);
+}
+
 /* {"choices":[]} as version 0.1.0 remembered it for `hash`. */
 static void test_format_before(void **state)
 {
@@ -221,6 +240,7 @@ int main(void)
 		cmocka_unit_test(test_scope),
 		cmocka_unit_test(test_keyed_names),
 		cmocka_unit_test(test_put),
+		cmocka_unit_test(test_how_long),
 		cmocka_unit_test(test_format_before),
 	};
 

@@ -36,6 +36,10 @@ static void test_defaults(void **state)
 	assert_int_equal(m->price.input, -1);
 	assert_int_equal(m->price.output, -1);
 	assert_int_equal(m->cache.ttl, c->cache.ttl);
+	assert_int_equal(c->cache.stale_while_revalidate, 0); /* nobody gets a stale answer unasked */
+	assert_int_equal(c->cache.stale_if_error, 0);
+	assert_int_equal(m->cache.stale_while_revalidate, 0);
+	assert_int_equal(m->cache.stale_if_error, 0);
 	assert_int_equal(m->cache.scope, SCOPE_KEY);
 	assert_false(m->cache.off || m->cache.temperature_zero_only);
 	config_free(c);
@@ -49,8 +53,10 @@ static void test_values(void **state)
 		"'providers':{'p':{'base_url':'https://h/v1/','timeout':{'connect':'1ms','total':'1d'},'stream_options':false}},"
 		"'models':{'m':{'provider':'p','model':'real','context':10,'max_output':5,"
 		"'price':{'input':'0.15','cached_input':0.075,'output':1},'cache':{'off':true,'ttl':'5m','scope':'team',"
+		"'stale_while_revalidate':'0s',"
 		"'temperature_zero_only':true}},'n':{'provider':'p'}},"
-		"'cache':{'enabled':false,'ttl':'1d','scope':'everyone','max_entry':'2MB'},"
+		"'cache':{'enabled':false,'ttl':'1d','scope':'everyone','max_entry':'2MB',"
+		"'stale_while_revalidate':'10m','stale_if_error':'2h'},"
 		"'limits':[{'name':'a','per':['model','key'],'amount':7,'window':'1h','on_store_down':'local','enforce':false},"
 		"{'name':'b','per':[],'amount':1,'window':'1s'}],"
 		"'stream':{'commit_after':'0s','heartbeat':'500ms'},'keys_file':'keys.json','log':{'to':'stderr','level':'debug'}}");
@@ -74,6 +80,11 @@ static void test_values(void **state)
 	assert_int_equal(m->price.output, 1000000);
 	assert_true(m->cache.off);
 	assert_int_equal(m->cache.ttl, 300000000);
+	assert_int_equal(m->cache.stale_while_revalidate, 0); /* said, unlike */
+	assert_int_equal(m->cache.stale_if_error, 7200000000);
+	assert_int_equal(m[1].cache.ttl, 86400000000);
+	assert_int_equal(m[1].cache.stale_while_revalidate, 600000000);
+	assert_int_equal(m[1].cache.stale_if_error, 7200000000);
 	assert_int_equal(m->cache.scope, SCOPE_TEAM);
 	assert_true(m->cache.temperature_zero_only);
 	assert_int_equal(c->cache.scope, SCOPE_EVERYONE);
@@ -175,6 +186,9 @@ static const struct wrong missing_or_out_of_range[] = {
 	{WITH("'memcached':{'prefix':'a b'}"), "memcached.prefix", "found 'a b'", "1 to 32"},
 	{WITH("'memcached':{'prefix':''}"), "memcached.prefix", "found ''", "1 to 32"},
 	{WITH("'cache':{'ttl':'0s'}"), "cache.ttl", "found '0s'", "a duration from 1s"},
+	{WITH("'cache':{'stale_if_error':'367d'}"), "cache.stale_if_error", "found '367d'", "to 31622400s"},
+	{MODEL("'provider':'p','cache':{'stale_while_revalidate':true}"), "models.m.cache.stale_while_revalidate",
+		"found true", "a duration such as"},
 	{MODEL("'provider':'p','cache':{'scope':'default'}"), "models.m.cache.scope", "found 'default'",
 		"'key', 'team', 'everyone'"},
 	{MODEL("'provider':'p','cache':{'scope':null}"), "models.m.cache.scope", "found null", ""},

@@ -111,6 +111,21 @@ static void test_age(void **state)
 	assert_true(allows("max-age=99999999999", 1000LL * 2147483646));
 }
 
+static bool allows_stale(const char *cache_control)
+{
+	struct cache_controls c;
+
+	assert_int_equal(controls_read(&c, cache_control, NULL, &(struct err){0}), 0);
+	return controls_allow_stale(&c);
+}
+
+static void test_stale(void **state)
+{
+	(void)state;
+	assert_true(allows_stale(NULL) && allows_stale("no-store") && allows_stale("only-if-cached"));
+	assert_false(allows_stale("no-cache") || allows_stale("max-age=0") || allows_stale("max-age=99999999999"));
+}
+
 static void test_text_fits(void **state)
 {
 	(void)state;
@@ -124,6 +139,7 @@ int main(void)
 		cmocka_unit_test(test_cache_control),
 		cmocka_unit_test(test_ttl),
 		cmocka_unit_test(test_age),
+		cmocka_unit_test(test_stale),
 		cmocka_unit_test(test_text_fits),
 	};
 
