@@ -298,8 +298,7 @@ static void begin_bare(struct player *p)
 
 static int play_script(struct player *p, struct json_object *script)
 {
-	struct json_object *step;
-	struct json_object *head, *choice;
+	struct json_object *step, *head, *choice;
 	size_t i;
 	int verdict = 0;
 
