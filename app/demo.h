@@ -2,7 +2,8 @@
  * demo — what the files of demo-llm share: its options, its counters, and the one loop that they run in.
  *
  * demo-llm.c is the program, demo_http.c its URLs, demo_chat.c and demo_embed.c what answers there, demo_ask.c a
- * request as it is understood, demo_speech.c and demo_schema.c what is said, demo_hold.c and demo_wheel.c when.
+ * request as it is understood, demo_speech.c, demo_schema.c and demo_pattern.c what is said, demo_hold.c and
+ * demo_wheel.c when.
  */
 #ifndef PAVISE_DEMO_H
 #define PAVISE_DEMO_H

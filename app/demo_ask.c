@@ -6,6 +6,7 @@
 #include "demo.h"
 #include "demo_schema.h"
 #include "demo_speech.h"
+#include "wire/schema.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,6 +158,30 @@ static struct json_object *choose_function(struct json_object *body)
 	return NULL;
 }
 
+/* An answer that fits, or the admission that there is none. */
+static int read_schema(struct ask *a, struct json_object *schema, struct err *err)
+{
+	static const char param[] = "response_format.json_schema.schema";
+	struct schema_report report;
+	size_t steps = SCHEMA_MAX_STEPS;
+	struct json_object *example;
+	enum schema_verdict verdict;
+
+	if (!schema)
+		return err_set(err, ERR_MISSING_PARAMETER, param, "Missing required parameter: '%s'.", param);
+	example = schema_example(schema, false);
+	verdict = schema_judge(schema, example, &steps, &report);
+	a->say = print(example);
+	a->script = true;
+	if (verdict == SCHEMA_FITS)
+		return 0;
+	return err_set(err, ERR_INVALID_VALUE, param, "The demo cannot make up an answer that fits this schema: %s %s.",
+		*report.place              ? report.place
+		: verdict == SCHEMA_MISFIT ? "the answer"
+					   : "the schema",
+		report.reason);
+}
+
 /* What is said, and how: a tool's arguments, a structured answer, or prose. */
 static int read_kind(struct ask *a, struct json_object *body, struct json_object *messages, struct err *err)
 {
@@ -171,12 +196,7 @@ static int read_kind(struct ask *a, struct json_object *body, struct json_object
 	} else if (!format || (type && strcmp(type, "text") == 0)) {
 		a->say = opening(messages, a->seed);
 	} else if (type && strcmp(type, "json_schema") == 0) {
-		object = json_get_object(json_get_object(format, "json_schema"), "schema");
-		if (!object)
-			return err_set(err, ERR_MISSING_PARAMETER, "response_format.json_schema.schema",
-				"Missing required parameter: 'response_format.json_schema.schema'.");
-		a->say = print(schema_example(object, false));
-		a->script = true;
+		return read_schema(a, json_get_object(json_get_object(format, "json_schema"), "schema"), err);
 	} else if (type && strcmp(type, "json_object") == 0) {
 		char *answer = opening(messages, a->seed);
 

@@ -2,6 +2,7 @@
 #include "demo_schema.h"
 
 #include "base/json.h"
+#include "demo_pattern.h"
 
 #include <json-c/linkhash.h>
 #include <math.h>
@@ -87,6 +88,26 @@ static struct json_object *make_number(struct json_object *schema, bool integer)
 	return json_object_new_double(v);
 }
 
+/* NULL: none is known. */
+static struct json_object *make_matching(const char *pattern, int64_t least, int64_t most)
+{
+	struct buf text = BUF_INIT(MAX_STRING);
+	struct json_object *found = NULL;
+	size_t before = SIZE_MAX;
+	int more;
+
+	for (more = 0; !found; more++) {
+		buf_reset(&text);
+		if (!pattern_example(&text, pattern, more) || text.len == before || (int64_t)text.len > most)
+			break;
+		before = text.len;
+		if ((int64_t)text.len >= least)
+			found = json_object_new_string_len(text.data ? text.data : "", (int)text.len);
+	}
+	buf_release(&text);
+	return found;
+}
+
 static struct json_object *make_string(struct json_object *schema)
 {
 	static const struct {
@@ -103,12 +124,15 @@ static struct json_object *make_string(struct json_object *schema)
 		{"uri", "https://example.com/"},
 		{"uuid", "00000000-0000-4000-8000-000000000000"},
 	};
-	const char *format = json_get_str(schema, "format");
+	const char *format = json_get_str(schema, "format"), *pattern = json_get_str(schema, "pattern");
 	int64_t least = json_get_int(schema, "minLength", 0), most = json_get_int(schema, "maxLength", MAX_STRING);
+	struct json_object *matching = pattern ? make_matching(pattern, least, most) : NULL;
 	char text[MAX_STRING + 1] = "example";
 	int64_t len;
 	size_t i;
 
+	if (matching)
+		return matching;
 	for (i = 0; format && i < sizeof(formats) / sizeof(formats[0]); i++) {
 		if (strcmp(format, formats[i].format) == 0)
 			return json_object_new_string(formats[i].text);

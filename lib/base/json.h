@@ -2,10 +2,11 @@
  * json — the one door through which JSON comes in and goes out.
  *
  * In: a scanner of our own checks the bytes first, because json-c lets far too much pass (RFC 8259 to the letter,
- * Unicode's well-formed UTF-8, depth 128, duplicate names, lone surrogates, NUL in names, integers beyond 64 bits and
- * doubles that overflow or vanish). Out: one spelling, no white space, strings and numbers as RFC 8785 writes them, but
- * integers keep their digits and members keep their order. json-c objects may travel between files; only json.c and
- * json_scan.c parse and print them.
+ * Unicode's well-formed UTF-8, depth 128, duplicate names, lone surrogates, NUL in names, integers beyond 64 bits, and
+ * with a fraction or an exponent: what overflows, vanishes, or is an integer that would arrive as another one, as
+ * 9007199254740993.0 does and 1e23 does not). Out: one spelling, no white space, strings and numbers as RFC 8785 writes
+ * them, but integers keep their digits and members keep their order. json-c objects may travel between files; only
+ * json.c and json_scan.c parse and print them.
  */
 #ifndef PAVISE_BASE_JSON_H
 #define PAVISE_BASE_JSON_H

@@ -5,7 +5,6 @@
  */
 #include "base/json_scan.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 /* An object's first names are compared pair by pair; if it has more, all are sorted when it closes. */
@@ -135,61 +134,9 @@ static const char *skip_digits(const char *p, const char *end)
 	return p;
 }
 
-static bool integer_fits(const char *digits, const char *end, bool negative)
-{
-	const uint64_t max = negative ? (uint64_t)INT64_MAX + 1 : UINT64_MAX;
-	uint64_t n = 0;
-
-	if (end - digits < 19)
-		return true;
-	for (; digits < end; digits++)
-		if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, (uint64_t)(*digits - '0'), &n))
-			return false;
-	return n <= max;
-}
-
-/* The exponent that digits behind an "e" mean; far beyond any double's it no longer matters how far. */
-static int64_t read_exponent(const char *p, const char *end)
-{
-	const int64_t enough = INT64_C(1) << 40;
-	int64_t exponent = 0;
-	bool negative = *p == '-';
-
-	for (p += *p == '-' || *p == '+'; p < end && exponent < enough; p++)
-		exponent = exponent * 10 + (*p - '0');
-	return negative ? -exponent : exponent;
-}
-
-/*
- * Whether a double can hold the number: finite, and not 0 unless all its digits are. The place of the first digit that
- * counts decides, but for two powers of ten, where the largest and the smallest double are.
- */
-static bool double_fits(const char *digits, const char *end, int64_t exponent)
-{
-	const char *p = digits, *point = skip_digits(digits, end);
-	struct buf copy = BUF_INIT((size_t)(end - digits));
-	int64_t power;
-	double d;
-
-	while (p < end && (*p == '0' || *p == '.'))
-		p++;
-	if (p == end || *p == 'e' || *p == 'E')
-		return true;
-	power = exponent + (p < point ? point - p - 1 : point - p);
-	if (power != 308 && power != -324)
-		return power > -324 && power < 308;
-	buf_add(&copy, digits, (size_t)(end - digits));
-	if (copy.overflow)
-		die("out of memory");
-	d = strtod(copy.data, NULL);
-	buf_release(&copy);
-	return isfinite(d) && d != 0;
-}
-
 static const char *scan_number(struct json_scanner *s, const char *p)
 {
 	const char *begin = p, *digits = p + (*p == '-'), *part;
-	int64_t exponent = 0;
 
 	p = skip_digits(digits, s->end);
 	if (p == digits)
@@ -197,9 +144,9 @@ static const char *scan_number(struct json_scanner *s, const char *p)
 	if (*digits == '0' && p - digits > 1)
 		return json_fail(s, ERR_INVALID_JSON, begin, "a number must not begin with a 0 before another digit");
 	if (p == s->end || (*p != '.' && *p != 'e' && *p != 'E')) {
-		if (!integer_fits(digits, p, *begin == '-'))
-			return json_doubt(s, ERR_NUMBER_RANGE, begin, p,
-				"an integer must fit 64 bits; write it as a string, or with an exponent");
+		if (!json_integer_fits(digits, p, *begin == '-'))
+			return json_doubt(
+				s, ERR_NUMBER_RANGE, begin, p, "an integer must fit 64 bits; write it as a string");
 		return p;
 	}
 	if (*p == '.') {
@@ -213,9 +160,8 @@ static const char *scan_number(struct json_scanner *s, const char *p)
 		p = skip_digits(part + (part < s->end && (*part == '+' || *part == '-')), s->end);
 		if (p == part || p[-1] < '0')
 			return json_fail_unexpected(s, p, "the digits of an exponent");
-		exponent = read_exponent(part, p);
 	}
-	if (!double_fits(digits, p, exponent))
+	if (!json_double_fits(digits, p))
 		return json_doubt(s, ERR_NUMBER_RANGE, begin, p, "a 64-bit floating-point number cannot hold it");
 	return p;
 }

@@ -1,6 +1,6 @@
 /*
- * json_scan — what json_scan.c (the grammar), json_fail.c (the words) and json.c share. Private to them; others include
- * json.h.
+ * json_scan — what json_scan.c (the grammar), json_number.c (which numbers), json_fail.c (the words) and json.c share.
+ * Private to them; others include json.h.
  */
 #ifndef PAVISE_BASE_JSON_SCAN_H
 #define PAVISE_BASE_JSON_SCAN_H
@@ -57,6 +57,14 @@ void json_write_out_pairs(struct buf *out, const char *text, size_t len);
 
 /* The name's bytes, unescaped; not NUL-terminated. */
 const char *json_name_bytes(const struct json_scanner *s, const struct json_name *n);
+
+/* ---- json_number.c: of numbers that are well written, less their sign; [digits, end) ---- */
+
+bool json_integer_fits(const char *digits, const char *end, bool negative);
+/* One with a fraction or an exponent. */
+bool json_double_fits(const char *digits, const char *end);
+
+/* ---- json_fail.c ---- */
 
 /* Each fills *s->err and returns NULL, which is what every step of the scan returns when it stops. */
 const char *json_fail(struct json_scanner *s, enum err_code code, const char *at, const char *fmt, ...)

@@ -15,6 +15,7 @@
 #include "wire/batch_usage.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { REST_MAX = 4096 /* bytes of it in each entry: more is not remembered */ };
@@ -27,15 +28,15 @@ struct embed_input {
 	uint64_t before;       /* bytes of those before it that are to be bought */
 	const char *item_json; /* the item of data, less its index; NULL = not known yet */
 	size_t item_len;
-	const struct embed_input *twin; /* the same text earlier in this batch: bought once */
+	const struct embed_input *twin; /* the same text earlier in this batch: bought, and counted, once */
 	int64_t tokens;
 	uint64_t epochs[TXN_EPOCHS];
 	bool remember; /* its server is there to take it */
 };
 
 struct embed {
-	size_t count, known, twins;
-	size_t refused, expired; /* entries that were there and not to be served */
+	size_t count, known, twins; /* of those that are known, no one is another's twin */
+	size_t refused, expired;    /* entries that were there and not to be served */
 	int64_t known_tokens, newest_ms;
 	uint64_t weight;           /* of all that are to be bought */
 	struct json_object *usage; /* of all inputs together */
@@ -206,14 +207,31 @@ static bool to_be_bought(const struct embed_input *in)
 	return !in->item_json && !in->twin;
 }
 
-static void find_twin(struct embed *e, size_t i)
+static int by_hash(const void *a, const void *b)
 {
-	size_t j;
+	const struct embed_input *x = *(struct embed_input *const *)a, *y = *(struct embed_input *const *)b;
+	int order = memcmp(x->hash, y->hash, SHA256_BYTES);
 
-	for (j = 0; j < i && !e->inputs[i].item_json && !e->inputs[i].twin; j++)
-		if (to_be_bought(&e->inputs[j]) && memcmp(e->inputs[j].hash, e->inputs[i].hash, SHA256_BYTES) == 0)
-			e->inputs[i].twin = &e->inputs[j];
-	e->twins += e->inputs[i].twin != NULL;
+	return order ? order : x < y ? -1 : x > y;
+}
+
+static void find_twins(struct txn *t, struct embed *e)
+{
+	struct embed_input **sorted = arena_alloc(t->arena, e->count * sizeof(struct embed_input *)), *first;
+	size_t i;
+
+	for (i = 0; i < e->count; i++)
+		sorted[i] = &e->inputs[i];
+	qsort(sorted, e->count, sizeof(struct embed_input *), by_hash);
+	first = sorted[0];
+	for (i = 1; i < e->count; i++) {
+		if (memcmp(first->hash, sorted[i]->hash, SHA256_BYTES) != 0) {
+			first = sorted[i];
+			continue;
+		}
+		sorted[i]->twin = first;
+		e->twins++;
+	}
 }
 
 enum verdict embed_lookup(struct txn *t)
@@ -225,12 +243,13 @@ enum verdict embed_lookup(struct txn *t)
 	if (!e)
 		return NEXT;
 	wanted = arena_alloc(t->arena, e->count * sizeof(*wanted));
+	find_twins(t, e);
 	for (i = 0; i < e->count; i++) {
-		take_entry(t, e, &e->inputs[i]);
-		find_twin(e, i);
+		if (!e->inputs[i].twin)
+			take_entry(t, e, &e->inputs[i]);
 		wanted[i] = to_be_bought(&e->inputs[i]);
 	}
-	if (e->known == e->count) {
+	if (e->known + e->twins == e->count) {
 		t->cache = CACHE_HIT;
 		return answer_all(t, 0);
 	}

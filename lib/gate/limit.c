@@ -59,6 +59,8 @@ void limit_prepare(struct txn *t)
 	size_t i;
 
 	for (i = 0; i < t->config->limits.count; i++) {
+		if ((limits[i].per & PER_MODEL) && !t->model)
+			continue;
 		use = &t->limits[t->limit_count++];
 		use_limit(t, &limits[i], now, use);
 		t->batch[t->batch_count++] = (struct store_item){.op = STORE_INCR,

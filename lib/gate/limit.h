@@ -7,7 +7,7 @@
 
 #include "gate/txn.h"
 
-/* Adds one counter for each limit to the transaction's batch. */
+/* Adds one counter for each limit to the transaction's batch; without a model, for each that is not per model. */
 void limit_prepare(struct txn *t);
 
 /* After the batch has run: NEXT, or FAILED with the limit that refuses. What other limits had counted is given back. */

@@ -35,9 +35,13 @@ static size_t entries(const struct txn *t)
 
 enum verdict stage_meter(struct txn *t)
 {
-	t->batch = arena_alloc(t->arena, (TXN_LIMITS + epoch_items_max(t) + entries(t)) * sizeof(*t->batch));
+	bool asks = t->model != NULL; /* and not what models there are */
+
+	t->batch =
+		arena_alloc(t->arena, (TXN_LIMITS + (asks ? epoch_items_max(t) + entries(t) : 0)) * sizeof(*t->batch));
 	limit_prepare(t);
-	lookup_prepare(t);
+	if (asks)
+		lookup_prepare(t);
 	store_run(t->worker->store, t->batch, t->batch_count);
 	return limit_decide(t);
 }

@@ -51,7 +51,7 @@ static void write_done(struct relay *r)
 	sse_write_data(&r->out, "[DONE]", 6);
 }
 
-/* {"error":…} in mid-stream: the answer is over, and it is not one. */
+/* An error in mid-stream: the answer is over, and it is not one. event NULL: its words are no JSON. */
 static int error_event(struct relay *r, struct json_object *event)
 {
 	const struct err_kind *kind = err_kind(ERR_PROVIDER_ERROR);
@@ -62,6 +62,14 @@ static int error_event(struct relay *r, struct json_object *event)
 	return -1;
 }
 
+/* As it is, or with spaces behind it. */
+static bool is_done(const char *data, size_t len)
+{
+	while (len > 6 && (data[len - 1] == ' ' || data[len - 1] == '\t'))
+		len--;
+	return len == 6 && memcmp(data, "[DONE]", 6) == 0;
+}
+
 static int on_event(void *ctx, const char *name, const char *data, size_t len)
 {
 	struct relay *r = ctx;
@@ -70,30 +78,26 @@ static int on_event(void *ctx, const char *name, const char *data, size_t len)
 	struct err err;
 	int verdict = 0;
 
-	(void)name;
 	if (r->done)
 		return 0;
 	if (!t->first_chunk_us)
 		t->first_chunk_us = clock_mono_us() - t->started_us;
-	if (len == 6 && memcmp(data, "[DONE]", 6) == 0) {
+	if (is_done(data, len)) {
 		r->done = true;
 		r->done_us = clock_mono_us();
 		write_done(r);
 		return 0;
 	}
 	chunk = json_parse_within(data, len, EVENT_TREE_MAX, &err);
-	if (!json_get(chunk, "error"))
-		lead_event(t, data, len);
-	if (!chunk) { /* not ours to judge, but not to be remembered either */
-		r->assembly.lost = true;
-		sse_write_data(&r->out, data, len);
-		return 0;
-	}
-	if (json_get(chunk, "error")) { /* with or without choices */
+	if (strcmp(name, "error") == 0 || answer_is_error(chunk)) {
 		verdict = error_event(r, chunk);
 	} else {
+		lead_event(t, data, len);
 		answer_facts_read(&t->facts, chunk);
-		assembly_add(&r->assembly, chunk);
+		if (chunk)
+			assembly_add(&r->assembly, chunk);
+		else /* not ours to judge, but not to be remembered either */
+			r->assembly.lost = true;
 		pass_on(r, chunk, data, len);
 	}
 	json_object_put(chunk);

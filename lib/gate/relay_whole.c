@@ -54,7 +54,7 @@ enum verdict relay_whole_answer(struct relay *r)
 		completion = json_parse_leniently(r->body.data, r->body.len, max_weight);
 		strange = completion != NULL;
 	}
-	if (json_get(completion, "error")) { /* an error with the wrong status */
+	if (answer_is_error(completion)) { /* with the wrong status */
 		json_object_put(completion);
 		r->status = 502;
 		return relay_whole_error(r, &(struct upstream_head){0});
@@ -108,7 +108,8 @@ enum verdict relay_whole_error(struct relay *r, const struct upstream_head *head
 	else if (strcmp(head->should_retry, "false") == 0)
 		t->should_retry = RETRY_NO;
 	body = json_parse(r->body.data ? r->body.data : "", r->body.len, &err);
-	answer_error_body(&out, body, t->err.message, kind->type, kind->code);
+	answer_error_body(
+		&out, body, t->err.message, r->status < 500 ? "invalid_request_error" : kind->type, kind->code);
 	json_object_put(body);
 	lead_end_failed(t, r->status, &out);
 	answer_provider_error(t, r->status, &out);

@@ -16,8 +16,11 @@ static bool asked_for(const struct txn *t, struct json_object **schema)
 	*schema = NULL;
 	if (!type)
 		return false;
-	if (strcmp(type, "json_schema") == 0)
-		*schema = json_get(json_get_object(format, "json_schema"), "schema");
+	if (strcmp(type, "json_schema") != 0 && strcmp(type, "json_object") != 0)
+		return false;
+	*schema = json_get(json_get_object(format, "json_schema"), "schema");
+	if (!*schema) /* Together, llama.cpp */
+		*schema = json_get(format, "schema");
 	return *schema || strcmp(type, "json_object") == 0;
 }
 
@@ -52,6 +55,7 @@ struct asked {
 	size_t steps;
 	size_t max_weight;
 	bool misfit; /* one of them is */
+	bool silent; /* one of them was cut short before it said anything */
 };
 
 /* A NULL value is JSON's null. */
@@ -71,17 +75,13 @@ static enum schema_verdict check_value(struct asked *a, struct json_object *valu
 	return verdict;
 }
 
-static enum schema_verdict check_text(struct asked *a, struct json_object *content, const char **detail)
+static enum schema_verdict check_text(struct asked *a, const char *text, size_t len, const char **detail)
 {
 	struct json_object *value;
 	enum schema_verdict verdict;
 	struct err err;
 
-	*detail = "there is no answer";
-	if (!json_object_is_type(content, json_type_string))
-		return SCHEMA_MISFIT;
-	value = json_parse_within(
-		json_object_get_string(content), (size_t)json_object_get_string_len(content), a->max_weight, &err);
+	value = json_parse_within(text, len, a->max_weight, &err);
 	if (!value && err.code != ERR_INVALID_TYPE) /* which is the parser's word for null */
 		return no_value(err.code, detail);
 	verdict = check_value(a, value, detail);
@@ -89,21 +89,63 @@ static enum schema_verdict check_text(struct asked *a, struct json_object *conte
 	return verdict;
 }
 
-/* A refusal, or a call of tools; several providers send both members empty with every answer. */
+static bool add_text(struct buf *out, struct json_object *text)
+{
+	if (!json_object_is_type(text, json_type_string))
+		return false;
+	buf_add(out, json_object_get_string(text), (size_t)json_object_get_string_len(text));
+	return true;
+}
+
+/* Of a content in parts (Mistral's) the texts together are the answer, and thoughts are not. False: there is none. */
+static bool text_of(struct json_object *content, struct buf *out)
+{
+	struct json_object *part;
+	const char *type;
+	bool any = add_text(out, content);
+	size_t i;
+
+	for (i = 0; json_object_is_type(content, json_type_array) && i < json_object_array_length(content); i++) {
+		part = json_object_array_get_idx(content, i);
+		type = json_get_str(part, "type");
+		if (type && strcmp(type, "text") == 0)
+			any |= add_text(out, json_get(part, "text"));
+	}
+	return any;
+}
+
+/* A refusal, or a call; several providers send these members empty with every answer. */
 static bool says_otherwise(struct json_object *message)
 {
 	const char *refusal = json_get_str(message, "refusal");
 	struct json_object *calls = json_get_array(message, "tool_calls");
 
-	return (refusal && *refusal) || (calls && json_object_array_length(calls) > 0);
+	return (refusal && *refusal) || (calls && json_object_array_length(calls) > 0) ||
+	       json_get_str(json_get_object(message, "function_call"), "name");
+}
+
+static bool cut_short(struct json_object *choice)
+{
+	const char *reason = json_get_str(choice, "finish_reason");
+
+	return reason && (strcmp(reason, "length") == 0 || strcmp(reason, "content_filter") == 0);
 }
 
 /* A misfit says more than what could not be judged, wherever they stand. */
-static void check_choice(struct asked *a, struct json_object *message)
+static void check_choice(struct asked *a, struct json_object *choice, struct json_object *message)
 {
-	const char *detail;
-	enum schema_verdict verdict = check_text(a, json_get(message, "content"), &detail);
+	struct buf text = BUF_INIT((size_t)a->t->model->provider->max_response + 1);
+	bool said = text_of(json_get(message, "content"), &text);
+	enum schema_verdict verdict = SCHEMA_MISFIT;
+	const char *detail = "there is no answer";
 
+	if (said)
+		verdict = check_text(a, text.data ? text.data : "", text.len, &detail);
+	buf_release(&text);
+	if (!said && cut_short(choice)) {
+		a->silent = true;
+		return;
+	}
 	if (verdict == SCHEMA_FITS || (verdict == SCHEMA_UNJUDGED && a->t->schema))
 		return;
 	a->t->schema = verdict == SCHEMA_MISFIT ? "invalid" : "unjudged";
@@ -113,7 +155,7 @@ static void check_choice(struct asked *a, struct json_object *message)
 
 bool structured_check(struct txn *t, struct json_object *completion)
 {
-	struct json_object *choices = json_get_array(completion, "choices"), *message;
+	struct json_object *choices = json_get_array(completion, "choices"), *choice, *message;
 	struct asked asked = {.t = t,
 		.steps = SCHEMA_MAX_STEPS,
 		.max_weight = RELAY_TREE_GROWTH * (size_t)t->model->provider->max_response};
@@ -122,9 +164,10 @@ bool structured_check(struct txn *t, struct json_object *completion)
 	if (!t->endpoint->operation->form->message || !asked_for(t, &asked.schema))
 		return true;
 	for (i = 0; choices && i < json_object_array_length(choices) && !asked.misfit; i++) {
-		message = json_get_object(json_object_array_get_idx(choices, i), "message");
+		choice = json_object_array_get_idx(choices, i);
+		message = json_get_object(choice, "message");
 		if (!says_otherwise(message))
-			check_choice(&asked, message);
+			check_choice(&asked, choice, message);
 	}
-	return !t->schema;
+	return !t->schema && !asked.silent;
 }

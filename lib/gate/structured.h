@@ -8,8 +8,8 @@
 
 /*
  * True if the completion may be remembered as far as its form goes: the request did not ask for JSON, or every choice
- * that ended by itself is JSON and fits the schema. Else t->schema says why not; the client gets the answer all the
- * same.
+ * is JSON and fits the schema, a refusal, or a call. Else t->schema says why not, unless a choice was cut short before
+ * it said anything; the client gets the answer all the same.
  */
 bool structured_check(struct txn *t, struct json_object *completion);
 

@@ -27,7 +27,8 @@ static const struct stage chat_stages[] = {
 	{"relay", stage_relay},       /* call it, pass its answer on as it comes, remember it */
 	{NULL, NULL},
 };
-static const struct stage models_stages[] = {{"auth", stage_auth}, {"models", stage_models}, {NULL, NULL}};
+static const struct stage models_stages[] = {
+	{"auth", stage_auth}, {"meter", stage_meter}, {"models", stage_models}, {NULL, NULL}};
 static const struct stage purge_stages[] = {
 	{"auth", stage_auth}, {"admin", stage_admin}, {"body", stage_body}, {"purge", stage_purge}, {NULL, NULL}};
 static const struct stage healthz_stages[] = {{"healthz", stage_healthz}, {NULL, NULL}};

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TOKENS_MAX = 1000000000 };
+enum { TOKENS_MAX = 1000000000, MESSAGE_MAX = 64 * 1024 };
 
 void answer_facts_init(struct answer_facts *f)
 {
@@ -68,27 +68,91 @@ bool answer_complete(struct json_object *completion)
 	return i > 0;
 }
 
+/* ---- errors ---- */
+
+static struct json_object *first_of(struct json_object *v)
+{
+	return json_object_is_type(v, json_type_array) ? json_object_array_get_idx(v, 0) : v;
+}
+
+static bool is_empty(struct json_object *v)
+{
+	switch (json_object_get_type(v)) {
+	case json_type_string: return json_object_get_string_len(v) == 0;
+	case json_type_object: return json_object_object_length(v) == 0;
+	case json_type_array: return json_object_array_length(v) == 0;
+	case json_type_boolean: return !json_object_get_boolean(v);
+	default: return !v;
+	}
+}
+
+bool answer_is_error(struct json_object *answer)
+{
+	const char *object = json_get_str(first_of(answer), "object");
+	struct json_object *error = json_get(first_of(answer), "error");
+	bool answers = json_get_array(answer, "choices") || json_get_array(answer, "data");
+
+	return (object && strcmp(object, "error") == 0) || (error && !(answers && is_empty(error)));
+}
+
+/*
+ * What speaks of the error: {"error":…} is OpenAI's, a list with it Gemini's; {"errors":[…]} others'. vLLM and FastAPI
+ * say it in the body itself (*bare).
+ */
+static struct json_object *error_of(struct json_object *body, bool *bare)
+{
+	struct json_object *top = first_of(body), *errors = json_get(top, "errors");
+
+	*bare = false;
+	if (json_get(top, "error"))
+		return json_get(top, "error");
+	if (!is_empty(first_of(errors)))
+		return first_of(errors);
+	*bare = true;
+	return top;
+}
+
+static void take_message(struct json_object *error, struct json_object *message)
+{
+	struct buf text = BUF_INIT(MESSAGE_MAX);
+
+	if (is_empty(message))
+		return;
+	if (json_object_is_type(message, json_type_string)) {
+		json_set(error, "message", json_object_get(message));
+	} else {
+		json_print(&text, message);
+		if (!text.overflow)
+			json_set_str(error, "message", text.data);
+		buf_release(&text);
+	}
+}
+
 void answer_error_body(
 	struct buf *out, struct json_object *body, const char *message, const char *type, const char *code)
 {
-	struct json_object *said = json_get(body, "error"), *error = json_object_new_object();
+	static const char *const known[] = {"type", "param", "code"};
+	struct json_object *error = json_object_new_object(), *said;
+	bool bare;
+	size_t i;
 
-	if (json_object_is_type(said, json_type_string))
-		message = json_object_get_string(said);
-	else if (!said && json_get_str(body, "message")) /* vLLM */
-		message = json_get_str(body, "message");
-	else if (!said && json_get_str(body, "detail")) /* FastAPI */
-		message = json_get_str(body, "detail");
+	said = error_of(body, &bare);
 	json_set_str(error, "message", message);
 	json_set_str(error, "type", type);
 	json_set(error, "param", NULL);
 	json_set_str(error, "code", code);
-	if (json_object_is_type(said, json_type_object)) {
+	for (i = 0; bare && i < sizeof(known) / sizeof(known[0]); i++)
+		if (json_get(said, known[i]))
+			json_set(error, known[i], json_object_get(json_get(said, known[i])));
+	if (!bare && json_object_is_type(said, json_type_object)) {
 		json_set(error, "code", NULL);
 		json_each_member (said, m)
-			if (m.value || !json_has(error, m.name))
+			if (strcmp(m.name, "message") != 0 && (m.value || !json_has(error, m.name)))
 				json_set(error, m.name, json_object_get(m.value));
 	}
+	take_message(error, json_object_is_type(said, json_type_string) ? said : json_get(said, "message"));
+	if (bare && !json_get(said, "message")) /* FastAPI */
+		take_message(error, json_get(said, "detail"));
 	buf_adds(out, "{\"error\":");
 	json_print(out, error);
 	buf_addc(out, '}');

@@ -21,8 +21,14 @@ void answer_facts_read(struct answer_facts *f, struct json_object *answer);
 bool answer_complete(struct json_object *completion);
 
 /*
+ * Whether it is an error, whatever its status: {"error":…}, with choices or without them, {"object":"error",…}, or a
+ * list that begins with one. An empty "error" beside an answer says that there is none.
+ */
+bool answer_is_error(struct json_object *answer);
+
+/*
  * A provider's error in OpenAI's shape: prints {"error":{message,type,param,code,…}} from whatever its body is. What it
- * says itself is kept; `message` stands in where it says nothing.
+ * says itself is kept (a message that is no text is printed as JSON); the others stand in where it says nothing.
  */
 void answer_error_body(
 	struct buf *out, struct json_object *body, const char *message, const char *type, const char *code);

@@ -262,6 +262,17 @@ static void add_step(struct assembly *a, struct json_object *to, struct json_obj
 	buf_adds(shape, "}}");
 }
 
+/* What is lost may end all the same. */
+static void count_finish(struct assembly *a, struct json_object *choice)
+{
+	struct json_object *to = choice_at(a, json_get_int(choice, "index", 0));
+
+	if (!to || !finished(choice) || finished(to))
+		return;
+	json_set_str(to, "finish_reason", "lost");
+	a->finished++;
+}
+
 /* alone: it is the only one of its chunk; more: another one of the same chunk follows. */
 static void add_choice(struct assembly *a, struct json_object *choice, bool alone, bool more)
 {
@@ -271,8 +282,10 @@ static void add_choice(struct assembly *a, struct json_object *choice, bool alon
 	const char *name;
 
 	a->lost |= !to;
-	if (a->lost)
+	if (a->lost) {
+		count_finish(a, choice);
 		return;
+	}
 	note_choice(a, choice);
 	text = alone ? run_text(a, choice, &name) : NULL;
 	if (!text) {
@@ -300,25 +313,35 @@ static void add_head(struct assembly *a, struct json_object *chunk)
 	}
 }
 
+/* Some gateways fill silence with {"type":"ping"}: not of the answer. */
+static bool is_chunk(struct json_object *chunk)
+{
+	return json_has(chunk, "choices") || json_has(chunk, "object") || json_has(chunk, "usage");
+}
+
+static void add_no_choice(struct assembly *a)
+{
+	end_run(a);
+	next_step(a);
+	buf_adds(&a->script, "[]");
+}
+
 void assembly_add(struct assembly *a, struct json_object *chunk)
 {
-	struct json_object *choices = json_get(chunk, "choices");
-	size_t i, n = 0;
+	struct json_object *choices = json_get_array(chunk, "choices");
+	size_t i, n = choices ? json_object_array_length(choices) : 0;
 
-	a->lost |= !json_object_is_type(chunk, json_type_object) ||
-		   (choices && !json_object_is_type(choices, json_type_array));
-	if (a->lost)
+	a->lost |= !json_object_is_type(chunk, json_type_object) || (!choices && json_get(chunk, "choices"));
+	if (!a->lost && !is_chunk(chunk))
 		return;
-	add_head(a, chunk);
-	n = choices ? json_object_array_length(choices) : 0;
-	note_head(a, chunk, n == 0 || finishes(a, choices));
+	if (!a->lost) {
+		add_head(a, chunk);
+		note_head(a, chunk, n == 0 || finishes(a, choices));
+	}
 	for (i = 0; i < n; i++)
 		add_choice(a, json_object_array_get_idx(choices, i), n == 1, i + 1 < n);
-	if (n == 0) {
-		end_run(a);
-		next_step(a);
-		buf_adds(&a->script, "[]");
-	}
+	if (n == 0 && !a->lost)
+		add_no_choice(a);
 	a->lost |= a->script.overflow;
 }
 

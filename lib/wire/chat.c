@@ -36,7 +36,8 @@ static const struct field custom_fields[] = {
 };
 
 static const struct field tool_fields[] = {
-	FIELD("type", STRING, REQUIRED), /* of others, the provider knows what they need */
+	/* a function is Mistral's default; of other types, the provider knows what they need */
+	FIELD("type", STRING, REQUIRED, UNLESS("function")),
 	FIELD("function", OBJECT, REQUIRED, OF_TYPE("function"), WITHIN(function_fields)),
 	FIELD("custom", OBJECT, REQUIRED, OF_TYPE("custom"), WITHIN(custom_fields)),
 	FIELDS_END,
@@ -54,7 +55,7 @@ static const struct field allowed_tools_fields[] = {
 };
 
 static const struct field tool_choice_fields[] = {
-	FIELD("type", STRING, REQUIRED),
+	FIELD("type", STRING, REQUIRED, UNLESS("function")),
 	FIELD("function", OBJECT, REQUIRED, OF_TYPE("function"), WITHIN(named_fields)),
 	FIELD("custom", OBJECT, REQUIRED, OF_TYPE("custom"), WITHIN(named_fields)),
 	FIELD("allowed_tools", OBJECT, REQUIRED, OF_TYPE("allowed_tools"), WITHIN(allowed_tools_fields)),
@@ -86,16 +87,18 @@ static const struct field part_fields[] = {
 	FIELD("type", STRING, REQUIRED),
 	FIELD("text", STRING, REQUIRED, OF_TYPE("text")),
 	FIELD("refusal", STRING, REQUIRED, OF_TYPE("refusal")),
-	FIELD("image_url", OBJECT, REQUIRED, OF_TYPE("image_url"), WITHIN(image_fields)),
-	FIELD("input_audio", OBJECT, REQUIRED, OF_TYPE("input_audio"), WITHIN(audio_part_fields)),
-	FIELD("file", OBJECT, REQUIRED, OF_TYPE("file"), WITHIN(file_fields)),
+	/* Mistral takes them as strings, and a file by its id beside the type */
+	FIELD("image_url", STRING_OR_OBJECT, REQUIRED, OF_TYPE("image_url"), WITHIN(image_fields)),
+	FIELD("input_audio", STRING_OR_OBJECT, REQUIRED, OF_TYPE("input_audio"), WITHIN(audio_part_fields)),
+	FIELD("file", OBJECT, REQUIRED, OF_TYPE("file"), UNLESS("file_id"), WITHIN(file_fields)),
+	FIELD("file_id", STRING, OF_TYPE("file")),
 	FIELDS_END,
 };
 
 /* A client sends back what a provider has said, and providers leave things out: what is there must be of its type. */
 static const struct field called_function_fields[] = {
 	FIELD("name", STRING),
-	FIELD("arguments", STRING),
+	FIELD("arguments", STRING_OR_OBJECT), /* Mistral and TGI have objects */
 	FIELDS_END,
 };
 
@@ -118,10 +121,8 @@ static const struct field spoken_fields[] = {
 	FIELDS_END,
 };
 
-static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function", NULL};
-
 static const struct field message_fields[] = {
-	FIELD("role", STRING, REQUIRED, WORDS(roles)),
+	FIELD("role", STRING, REQUIRED, LONGEST(64)), /* models have more of them than OpenAI's (Granite's "control") */
 	FIELD("content", STRING_OR_OBJECTS, WITHIN(part_fields)),
 	FIELD("name", STRING),
 	FIELD("refusal", STRING),
@@ -135,7 +136,7 @@ static const struct field message_fields[] = {
 /* ---- options ---- */
 
 static const struct field json_schema_fields[] = {
-	FIELD("name", STRING, REQUIRED),
+	FIELD("name", STRING), /* Perplexity needs none */
 	FIELD("description", STRING),
 	FIELD("schema", OBJECT),
 	FIELD("strict", BOOLEAN),
@@ -144,7 +145,8 @@ static const struct field json_schema_fields[] = {
 
 static const struct field response_format_fields[] = {
 	FIELD("type", STRING, REQUIRED),
-	FIELD("json_schema", OBJECT, REQUIRED, OF_TYPE("json_schema"), WITHIN(json_schema_fields)),
+	FIELD("json_schema", OBJECT, REQUIRED, OF_TYPE("json_schema"), UNLESS("schema"), WITHIN(json_schema_fields)),
+	FIELD("schema", OBJECT), /* Together, llama.cpp */
 	FIELDS_END,
 };
 
@@ -191,27 +193,22 @@ static const struct field logit_bias_fields[] = {
 	FIELDS_END,
 };
 
-static const struct field metadata_fields[] = {
-	FIELD("*", STRING),
-	FIELDS_END,
-};
-
 static const struct field chat_fields[] = {
 	FIELD("model", STRING, LONGEST(256), REQUIRED),
 	FIELD("messages", OBJECTS, REQUIRED, WITHIN(message_fields)),
 	FIELD("stream", BOOLEAN),
 	FIELD("stream_options", OBJECT, WITHIN(stream_options_fields)),
-	FIELD("temperature", NUMBER, RANGE(0, 2)),
+	FIELD("temperature", NUMBER, AT_LEAST(0)),
 	FIELD("top_p", NUMBER, RANGE(0, 1)),
 	FIELD("n", INTEGER, RANGE(1, 128)),
-	FIELD("max_tokens", INTEGER, RANGE(1, 1e9)),
-	FIELD("max_completion_tokens", INTEGER, RANGE(1, 1e9)),
+	FIELD("max_tokens", INTEGER, RANGE(-1, 1e9)), /* -1: as many as there may be (llama.cpp, LM Studio) */
+	FIELD("max_completion_tokens", INTEGER, RANGE(-1, 1e9)),
 	FIELD("presence_penalty", NUMBER, RANGE(-2, 2)),
 	FIELD("frequency_penalty", NUMBER, RANGE(-2, 2)),
 	FIELD("seed", INTEGER, RANGE(-0x1p63, 0x1p63)),
-	FIELD("stop", STRING_OR_STRINGS), /* OpenAI takes four, DeepSeek sixteen, others any number */
-	FIELD("logprobs", BOOLEAN),
-	FIELD("top_logprobs", INTEGER, RANGE(0, 20)),
+	FIELD("stop", STRING_OR_STRINGS),                   /* OpenAI takes four, DeepSeek sixteen, others any number */
+	FIELD("logprobs", BOOLEAN_OR_INTEGER, AT_LEAST(0)), /* Together counts */
+	FIELD("top_logprobs", INTEGER, AT_LEAST(0)),        /* vLLM takes what it is told to */
 	FIELD("logit_bias", OBJECT, WITHIN(logit_bias_fields)),
 	FIELD("tools", OBJECTS, WITHIN(tool_fields)),
 	FIELD("tool_choice", STRING_OR_OBJECT, WITHIN(tool_choice_fields)),
@@ -223,13 +220,13 @@ static const struct field chat_fields[] = {
 	FIELD("modalities", STRINGS),
 	FIELD("audio", OBJECT, WITHIN(audio_fields)),
 	FIELD("web_search_options", OBJECT, WITHIN(web_search_fields)),
-	FIELD("metadata", OBJECT, WITHIN(metadata_fields)),
+	FIELD("metadata", OBJECT),
 	FIELD("store", BOOLEAN),
 	FIELD("user", STRING),
 	FIELD("safety_identifier", STRING),
 	FIELD("prompt_cache_key", STRING),
 	FIELD("prompt_cache_retention", STRING),
-	FIELD("reasoning_effort", STRING),
+	FIELD("reasoning_effort", SCALAR, ANY_NUMBER), /* Fireworks takes a number of tokens, or false */
 	FIELD("verbosity", STRING),
 	FIELD("service_tier", STRING),
 	FIELDS_END,
@@ -241,12 +238,12 @@ static const struct field text_fields[] = {
 	FIELD("stream", BOOLEAN),
 	FIELD("stream_options", OBJECT, WITHIN(stream_options_fields)),
 	FIELD("suffix", STRING),
-	FIELD("max_tokens", INTEGER, RANGE(0, 1e9)),
-	FIELD("temperature", NUMBER, RANGE(0, 2)),
+	FIELD("max_tokens", INTEGER, RANGE(-1, 1e9)),
+	FIELD("temperature", NUMBER, AT_LEAST(0)),
 	FIELD("top_p", NUMBER, RANGE(0, 1)),
 	FIELD("n", INTEGER, RANGE(1, 128)),
-	FIELD("best_of", INTEGER, RANGE(0, 20)),
-	FIELD("logprobs", INTEGER, RANGE(0, 5)),
+	FIELD("best_of", INTEGER, AT_LEAST(0)),
+	FIELD("logprobs", INTEGER, AT_LEAST(0)),
 	FIELD("echo", BOOLEAN),
 	FIELD("stop", STRING_OR_STRINGS),
 	FIELD("presence_penalty", NUMBER, RANGE(-2, 2)),
@@ -259,17 +256,26 @@ static const struct field text_fields[] = {
 
 /* ---- what no table of members can say ---- */
 
-/* An assistant may have called tools, refused or spoken instead of saying something. */
+static bool is_one_of(const char *word, const char *const *list)
+{
+	while (*list && strcmp(*list, word) != 0)
+		list++;
+	return *list != NULL;
+}
+
+/* An assistant may have called tools, refused or spoken instead of saying something; of other roles we know nothing. */
 static int check_content(struct json_object *message, size_t i, const char *role, struct err *err)
 {
+	static const char *const speak[] = {"system", "developer", "user", "tool", NULL};
 	struct json_object *content = json_get(message, "content");
-	bool may_be_silent = strcmp(role, "assistant") == 0;
 	char param[64];
 
 	snprintf(param, sizeof(param), "messages[%zu].content", i);
-	if (!content && !may_be_silent && strcmp(role, "function") != 0)
+	if (!is_one_of(role, speak))
+		return 0;
+	if (!content)
 		return field_missing(err, param);
-	if (field_is(content, FIELD_ARRAY) && json_object_array_length(content) == 0 && !may_be_silent)
+	if (field_is(content, FIELD_ARRAY) && json_object_array_length(content) == 0)
 		return err_set(err, ERR_INVALID_VALUE, param,
 			"Invalid '%s': empty array. Expected an array with at least one content part.", param);
 	return 0;
@@ -288,6 +294,9 @@ static int check_messages(struct json_object *body, struct err *err)
 	for (i = 0; i < n; i++) {
 		message = json_object_array_get_idx(messages, i);
 		role = json_get_str(message, "role");
+		snprintf(param, sizeof(param), "messages[%zu].role", i);
+		if (!*role)
+			return field_wrong_value(err, param, "it is empty");
 		if (check_content(message, i, role, err) != 0)
 			return -1;
 		snprintf(param, sizeof(param), "messages[%zu].tool_call_id", i);
@@ -347,7 +356,7 @@ int chat_read(struct chat *chat, struct json_object *body, struct err *err)
 {
 	if (fields_check(chat_fields, body, err) != 0 || check_messages(body, err) != 0)
 		return -1;
-	if (number_of(body, "top_logprobs", 0) > 0 && !json_get_bool(body, "logprobs", false))
+	if (number_of(body, "top_logprobs", 0) > 0 && number_of(body, "logprobs", 0) <= 0)
 		return field_wrong_value(err, "top_logprobs", "'logprobs' must be true if it is used");
 	return take_facts(chat, body, err);
 }

@@ -24,6 +24,8 @@ static const struct {
 	[FIELD_ARRAY] = {"an array", ARRAY, ANY},
 	[FIELD_STRINGS] = {"an array of strings", ARRAY, STRING},
 	[FIELD_OBJECTS] = {"an array of objects", ARRAY, OBJECT},
+	[FIELD_BOOLEAN_OR_INTEGER] = {"a boolean or an integer", BOOLEAN | INTEGER, 0},
+	[FIELD_SCALAR] = {"a string, a number or a boolean", STRING | NUMBER | BOOLEAN, 0},
 	[FIELD_STRING_OR_OBJECT] = {"a string or an object", STRING | OBJECT, 0},
 	[FIELD_STRING_OR_ARRAY] = {"a string or an array", STRING | ARRAY, ANY},
 	[FIELD_STRING_OR_STRINGS] = {"a string or an array of strings", STRING | ARRAY, STRING},
@@ -140,6 +142,9 @@ static int check_range(const struct field *f, struct json_object *v, const struc
 
 	if (d >= f->min && d <= f->max)
 		return 0;
+	if (isinf(f->max))
+		return field_wrong_value(err, spell(at, param), "expected %s of at least %.15g, but got %.15g",
+			kinds[f->kind].words, f->min, d);
 	return field_wrong_value(err, spell(at, param), "expected %s from %.15g to %.15g, but got %.15g",
 		kinds[f->kind].words, f->min, f->max, d);
 }
@@ -168,8 +173,8 @@ static int check_value(const struct field *f, struct json_object *v, const struc
 
 	if (!(is & kinds[f->kind].is))
 		return field_wrong_type(err, spell(at, param), kinds[f->kind].words, v);
-	if (is & STRING)
-		return check_string(f, v, at, err);
+	if (is & STRING) /* of others, max is a number's */
+		return f->kind == FIELD_STRING ? check_string(f, v, at, err) : 0;
 	if (is & NUMBER)
 		return check_range(f, v, at, err);
 	if (is & ARRAY)
@@ -191,6 +196,13 @@ static const struct field *find(const struct field *fields, const char *name, co
 	return fields->name ? fields : NULL;
 }
 
+static bool is_missing(const struct field *f, struct json_object *object, const char *type)
+{
+	if (!f->required || json_get(object, f->name) || (f->type && (!type || strcmp(f->type, type) != 0)))
+		return false;
+	return !f->unless || !json_get(object, f->unless);
+}
+
 static int check_members(
 	const struct field *fields, struct json_object *object, const struct place *at, struct err *err)
 {
@@ -201,7 +213,7 @@ static int check_members(
 
 	for (f = fields; f->name; f++) {
 		here.name = f->name;
-		if (f->required && applies(f, type) && (!f->type || type) && !json_get(object, f->name))
+		if (is_missing(f, object, type))
 			return field_missing(err, spell(&here, param));
 	}
 	json_each_member (object, m) { /* an object has few members, its table may have many */

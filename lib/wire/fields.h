@@ -10,6 +10,8 @@
 
 #include "base/json.h"
 
+#include <math.h>
+
 enum field_kind {
 	FIELD_STRING,
 	FIELD_BOOLEAN,
@@ -19,6 +21,8 @@ enum field_kind {
 	FIELD_ARRAY,
 	FIELD_STRINGS, /* an array of them, as the next */
 	FIELD_OBJECTS,
+	FIELD_BOOLEAN_OR_INTEGER,
+	FIELD_SCALAR, /* a string, a number or a boolean */
 	FIELD_STRING_OR_OBJECT,
 	FIELD_STRING_OR_ARRAY,
 	FIELD_STRING_OR_STRINGS,
@@ -28,9 +32,10 @@ enum field_kind {
 struct field {
 	const char *name; /* "*": every member that no line before it names */
 	enum field_kind kind;
-	double min, max;            /* INTEGER and NUMBER: range; STRING: longest in bytes is max, 0 = any */
+	double min, max;            /* of a number: range; STRING: longest in bytes is max, 0 = any */
 	const struct field *within; /* of an object, or of each object in an array */
 	bool required;
+	const char *unless;       /* this member is there instead: not required then */
 	const char *type;         /* only in an object whose `type` is this, or that has none */
 	const char *const *words; /* a string's values, if there are no others; ends with NULL */
 };
@@ -46,6 +51,9 @@ struct field {
 	}
 #define REQUIRED           .required = true
 #define RANGE(least, most) .min = (least), .max = (most)
+#define AT_LEAST(least)    .min = (least), .max = INFINITY
+#define ANY_NUMBER         .min = -INFINITY, .max = INFINITY
+#define UNLESS(name)       .unless = (name)
 #define LONGEST(bytes)     .max = (bytes)
 #define WITHIN(table)      .within = (table)
 #define OF_TYPE(name)      .type = (name)

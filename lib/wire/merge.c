@@ -157,10 +157,27 @@ static bool may_be_same(struct json_object *known, struct json_object *element, 
 	return !a || !b || !*a || !*b || strcmp(a, b) == 0;
 }
 
+/* A call with an id of its own and a function's name: a later piece has neither, or says the id again. */
+static bool begins_call(struct json_object *known, struct json_object *element)
+{
+	const char *name = json_get_str(json_get_object(element, "function"), "name");
+
+	return !may_be_same(known, element, "id") && name && *name;
+}
+
 /*
- * Where an element belongs: to the last one of its index, or behind all others. Indexes begin anywhere (some gateways
- * count a text before the first call), but do not go back. A call is told by its index alone; what else says another
- * type or id than the last one of its index begins anew. SIZE_MAX: it cannot be put together.
+ * Whether it is more of the last one of its index. Some count all calls 0 and tell them by their ids (Ollama, Gemini).
+ */
+static bool goes_on(struct json_object *known, struct json_object *element, bool calls)
+{
+	if (calls)
+		return !begins_call(known, element);
+	return may_be_same(known, element, "type") && may_be_same(known, element, "id");
+}
+
+/*
+ * Where an element belongs: to the last one of its index if it goes on with that, or behind all others. Indexes begin
+ * anywhere (some gateways count a text before the first call), but do not go back. SIZE_MAX: it cannot be put together.
  */
 static size_t place_of(struct json_object *to, struct json_object *element, bool calls)
 {
@@ -174,8 +191,7 @@ static size_t place_of(struct json_object *to, struct json_object *element, bool
 		if (its <= index)
 			break;
 	}
-	if (i > 0 && its == index &&
-		(calls || (may_be_same(known, element, "type") && may_be_same(known, element, "id"))))
+	if (i > 0 && its == index && goes_on(known, element, calls))
 		return i - 1;
 	if (i < n || index < 0 || index > INT32_MAX || n >= ELEMENTS_MAX)
 		return SIZE_MAX;

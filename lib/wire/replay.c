@@ -147,6 +147,8 @@ static struct json_object *play_object(struct json_object *from, struct json_obj
 static int emit(struct player *p, struct json_object *choices)
 {
 	struct json_object *usage = json_object_get(json_get(p->head, "usage"));
+	struct json_object *groq = json_object_get(json_get(p->head, "x_groq"));
+	bool has_usage = json_has(p->head, "usage");
 	enum usage_sight sight;
 	int verdict = 0;
 
@@ -162,10 +164,12 @@ static int emit(struct player *p, struct json_object *choices)
 		json_print(&p->out, p->head);
 		verdict = p->r->emit(p->r->ctx, p->out.data, p->out.len);
 	}
-	if (sight == USAGE_CHANGED) /* for this client, in this chunk */
-		json_set(p->head, "usage", usage);
-	else
-		json_object_put(usage);
+	if (has_usage) /* what was changed was so for this client, in this chunk */
+		json_set(p->head, "usage", json_object_get(usage));
+	if (groq)
+		json_set(p->head, "x_groq", json_object_get(groq));
+	json_object_put(usage);
+	json_object_put(groq);
 	json_each_member (p->extra, m)
 		json_unset(p->head, m.name);
 	json_object_put(p->extra);
@@ -294,8 +298,7 @@ static void begin_bare(struct player *p)
 
 static int play_script(struct player *p, struct json_object *script)
 {
-	struct json_object *step;
-	struct json_object *head, *choice;
+	struct json_object *step, *head, *choice;
 	size_t i;
 	int verdict = 0;
 
@@ -317,24 +320,35 @@ static int play_script(struct player *p, struct json_object *script)
 
 /* ---- an answer that came as JSON ---- */
 
-/* tool_calls of a message have no index; those of a delta must. */
+/*
+ * tool_calls of a message have no index, or one that does not tell them apart (0 in each, null); those of a delta are
+ * put together by it: where they do not count upwards, it is their place.
+ */
 static struct json_object *with_indexes(struct json_object *calls)
 {
-	struct json_object *out, *copy;
+	struct json_object *out, *copy, *index;
+	int64_t before = -1, now;
+	bool counted = true;
 	size_t i;
 
-	for (i = 0; i < json_object_array_length(calls); i++) {
+	for (i = 0; i < json_object_array_length(calls); i++, before = now) {
 		copy = json_object_array_get_idx(calls, i);
+		index = json_get(copy, "index");
+		now = json_get_int(copy, "index", -1);
+		counted &= now > before;
 		if (!json_object_is_type(copy, json_type_object) ||
-			(json_has(copy, "index") && !json_object_is_type(json_get(copy, "index"), json_type_int)))
+			(index && !json_object_is_type(index, json_type_int)))
 			return json_object_get(calls); /* not what tool calls are: as it is */
 	}
+	if (counted)
+		return json_object_get(calls);
 	out = json_object_new_array();
 	for (i = 0; i < json_object_array_length(calls); i++) {
 		copy = json_object_new_object();
 		json_set_int(copy, "index", (int64_t)i);
 		json_each_member (json_object_array_get_idx(calls, i), m)
-			json_set(copy, m.name, json_object_get(m.value));
+			if (strcmp(m.name, "index") != 0)
+				json_set(copy, m.name, json_object_get(m.value));
 		json_object_array_add(out, copy);
 	}
 	return out;

@@ -9,8 +9,8 @@
  */
 static const char *const apart[] = {"index", "delta", "message", NULL};
 
-/* OpenAI's padding against side channels. */
-static const char *const unsaid[] = {"obfuscation", NULL};
+/* Padding against side channels: OpenAI's and Mistral's. */
+static const char *const unsaid[] = {"obfuscation", "p", NULL};
 
 /* Made anew for each answer, or for each chunk. */
 static const char *const made_anew[] = {"id", "created", "choices", NULL};

@@ -45,7 +45,7 @@ struct assembly {
 	struct json_object *changes; /* owned; [[place in the script, change of the head], …] */
 	int choices, finished;
 	bool beside_delta; /* while a choice's other members are merged */
-	bool lost;         /* something could not be put together: the completion must not be used */
+	bool lost;         /* something could not be put together: the completion must not be used, only counted */
 	/* the run that is open in the script */
 	int run_choice;
 	char run_path[64];

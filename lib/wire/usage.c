@@ -1,6 +1,8 @@
 /* Whether a count is the last one is known when all choices have finished: by then it is shown; before, only held. */
 #include "wire/usage.h"
 
+#include <string.h>
+
 static bool says_choices(struct json_object *chunk)
 {
 	struct json_object *choices = json_get_array(chunk, "choices");
@@ -42,17 +44,40 @@ static void see(struct usage_view *v, struct json_object *usage)
 	v->shown = json_object_get(usage);
 }
 
+/* Groq's is not changed in itself: others hold it. */
+static bool hide_groq(struct json_object *chunk)
+{
+	struct json_object *groq = json_get(chunk, "x_groq"), *rest;
+
+	if (!json_has(groq, "usage"))
+		return false;
+	rest = json_object_new_object();
+	json_each_member (groq, m)
+		if (strcmp(m.name, "usage") != 0)
+			json_set(rest, m.name, json_object_get(m.value));
+	json_set(chunk, "x_groq", rest);
+	return true;
+}
+
+static enum usage_sight hide(struct json_object *chunk)
+{
+	bool changed = hide_groq(chunk);
+
+	if (json_get(chunk, "usage") && !says_choices(chunk))
+		return USAGE_UNSEEN;
+	if (!json_has(chunk, "usage"))
+		return changed ? USAGE_CHANGED : USAGE_AS_IT_IS;
+	json_unset(chunk, "usage");
+	return USAGE_CHANGED;
+}
+
 enum usage_sight usage_show(struct usage_view *v, struct json_object *chunk)
 {
 	struct json_object *usage = json_get(chunk, "usage");
 
 	count_finished(v, chunk);
-	if (!v->asked && usage && !says_choices(chunk))
-		return USAGE_UNSEEN;
-	if (!v->asked && json_has(chunk, "usage")) {
-		json_unset(chunk, "usage");
-		return USAGE_CHANGED;
-	}
+	if (!v->asked)
+		return hide(chunk);
 	if (!usage)
 		return USAGE_AS_IT_IS;
 	if (v->running || (v->finished >= v->choices && !json_object_equal(usage, v->shown))) {

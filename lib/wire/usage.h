@@ -2,8 +2,8 @@
  * usage — what an answer used, shown to a client that asked for it, and once.
  *
  * Providers say it in a chunk of its own (OpenAI), beside the finish_reason (Mistral, DeepSeek), or in every chunk what
- * has been used so far (Perplexity; vLLM if asked to). A client that asked sees the last count, where it stands; a
- * client that did not ask sees none. Live streams and replays obey the same rule.
+ * has been used so far (Perplexity; vLLM if asked to); Groq says it in its x_groq, too. A client that asked sees the
+ * last count, where it stands; a client that did not ask sees none. Live streams and replays obey the same rule.
  */
 #ifndef PAVISE_WIRE_USAGE_H
 #define PAVISE_WIRE_USAGE_H
@@ -21,7 +21,7 @@ struct usage_view {
 
 enum usage_sight {
 	USAGE_AS_IT_IS,
-	USAGE_CHANGED, /* the chunk's usage was made null, or taken out */
+	USAGE_CHANGED, /* the chunk's usage was made null, or taken out; or its x_groq is another one without it */
 	USAGE_UNSEEN   /* it is a chunk that the client must not see at all */
 };
 

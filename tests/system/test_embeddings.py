@@ -687,6 +687,19 @@ def test_equal_texts_of_one_batch_are_bought_once(each, embedder):
     assert embed(each, [other, one]).cache == "HIT"
 
 
+def test_equal_texts_of_one_batch_are_counted_once(each, embedder, stack):
+    """A hit uses, and saves, what the miss has used."""
+    one, other, more = texts(3)
+    miss, hit = embed(each, [one, one, other]), embed(each, [one, one, other])
+    assert (miss.cache, hit.cache) == ("MISS", "HIT") and miss.json == hit.json
+    assert miss.json["usage"]["prompt_tokens"] == tokens(one) + tokens(other)
+    assert hit.headers["x-pavise-saved-usd"] == miss.headers["x-pavise-cost-usd"]
+    assert stack.log_of(hit)["saved_usd"] == stack.log_of(miss)["cost_usd"]
+    partial = embed(each, [more, one, one, more])
+    assert embedder.bought[-1] == [more] and partial.json["usage"]["total_tokens"] == tokens(one) + tokens(more)
+    assert [v["embedding"] for v in partial.json["data"]] == [vector(text) for text in (more, one, one, more)]
+
+
 def test_what_else_an_item_says_is_remembered_with_it(client, embedder):
     def script(call):
         whole = embedder.of(call.json)

@@ -84,14 +84,27 @@ def test_hits_are_charged_and_mistakes_are_not(start):
     stack = limited(start, limit(amount=3))
     client = stack.client.with_key("alice")
     assert "x-ratelimit-limit-requests" not in client.with_key("nobody").post(ask("x")).headers
-    for other in client.post("{"), client.post(ask("x", model="nothing")), client.get("/v1/models"):
+    for other in client.post("{"), client.post(ask("x", model="nothing")):
         assert other.headers["x-ratelimit-remaining-requests"] == "3"  # told, but not counted
     prompt = unique()
     answers = [client.post(ask(prompt, stream=stream)) for stream in (False, False, True, False)]
     assert [a.status for a in answers] == [200, 200, 200, 429]
     assert [a.cache for a in answers[:3]] == ["MISS", "HIT", "HIT"]
     assert [a.headers["x-ratelimit-remaining-requests"] for a in answers] == ["2", "1", "0", "0"]
-    assert client.get("/v1/models").headers["x-ratelimit-remaining-requests"] == "0"
+
+
+def test_asking_what_models_there_are_is_a_request(start):
+    stack = limited(start, limit(amount=4), limit("model", per=["model"], amount=1))
+    client = stack.client.with_key("alice")
+    answers = [client.get(path) for path in ("/v1/models", "/v1/models/demo", "/v1/models/nothing")]
+    assert [a.status for a in answers] == [200, 200, 404]
+    assert [a.headers["x-ratelimit-remaining-requests"] for a in answers] == ["3", "2", "1"]
+    assert client.chat(unique()).cache == "MISS"  # no model has been charged
+    refused = client.get("/v1/models")
+    assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded") and "Retry-After" in refused.headers
+    line = stack.log_of(refused)
+    assert (line["limit"], line["error.type"]) == ("l", "policy_rate_limit") and "Cache-Status" not in refused.headers
+    assert stack.client.with_key("bob").get("/v1/models").status == 200
 
 
 def test_two_limits_and_what_the_refusal_gives_back(start):

@@ -52,6 +52,8 @@ def answers(body):
                     call.event(of({name: text[i:i + 3]}))
             for i, tool in enumerate(given.get("tool_calls") or []):
                 call.event(of({"tool_calls": [{"index": i, **tool}]}))
+            if given.get("function_call"):
+                call.event(of({"function_call": given["function_call"]}))
             call.event(of({}, choice["finish_reason"]))
         call.event(usage_chunk())
         call.end_stream()
@@ -247,6 +249,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arg
 OTHERS = {  # is no structured output: message, finish_reason
     "a refusal": (message(None, refusal="I will not."), "stop"),
     "a tool call": (message(None, tool_calls=[CALL]), "tool_calls"),
+    "a call of old": (message(None, function_call={"name": "weather", "arguments": "{}"}), "function_call"),
 }
 
 
@@ -260,8 +263,45 @@ def test_what_is_no_structured_output_is_an_answer_all_the_same(each, provider, 
     remembered(each, provider, request)
     [choice] = each.post({**request, "stream": False}).json["choices"]
     assert choice["finish_reason"] == finish
-    for member in "refusal", "tool_calls":
+    for member in "refusal", "tool_calls", "function_call":
         assert choice["message"].get(member) == given.get(member)
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_an_answer_that_was_cut_before_it_began(each, provider, stack, streamed, reason):
+    """Nobody's schema is hurt, but there is nothing to remember."""
+    answer, request = asked(each, provider, said(None, finish=reason), streamed)
+    line = stack.log_of(answer)
+    assert "X-Pavise-Schema" not in answer.headers and not {"schema", "error.type"} & set(line) and not line["stored"]
+    forgotten(each, provider, request)
+
+
+def parts(*texts):
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    return message([thought, *({"type": "text", "text": text} for text in texts)])
+
+
+def test_content_in_parts(client, provider, stack):
+    """The texts together are the answer (Mistral)."""
+    answer, request = asked(client, provider, said(parts(FITS[:9], FITS[9:])), False)
+    assert "X-Pavise-Schema" not in answer.headers and stack.log_of(answer)["stored"]
+    assert client.post(request).cache == "HIT"
+    for bad in parts("{}"), parts(), message([]):
+        answer, _ = asked(client, provider, said(bad), False)
+        refused(stack, answer, False)
+
+
+@pytest.mark.parametrize("response_format", [
+    {"type": "json_schema", "schema": SCHEMA}, {"type": "json_object", "schema": SCHEMA},
+    {"type": "json_schema", "json_schema": {"schema": SCHEMA}}], ids=["Together", "llama.cpp", "Perplexity"])
+def test_a_schema_where_others_have_it(client, provider, stack, streamed, response_format):
+    answer, request = asked(client, provider, said(FITS), streamed, response_format)
+    assert stack.log_of(answer)["stored"]
+    remembered(client, provider, request, [FITS])
+    assert provider.requests(request["messages"][-1]["content"])[0].json["response_format"] == response_format
+    answer, request = asked(client, provider, said('{"name":1}'), streamed, response_format)
+    refused(stack, answer, streamed)
+    forgotten(client, provider, request)
 
 
 def test_words_beside_a_tool_call(client, provider, stack, streamed):

@@ -144,6 +144,7 @@ static inline struct json_object *plain_chunk(struct json_object *chunk)
 
 	assert_int_equal(json_object_deep_copy(chunk, &copy, NULL), 0);
 	json_unset(copy, "obfuscation");
+	json_unset(copy, "p");
 	list = json_get_array(copy, "choices");
 	for (i = 0; list && i < json_object_array_length(list); i++) {
 		choice = json_object_array_get_idx(list, i);
@@ -176,9 +177,11 @@ static inline struct json_object *seen_chunks(struct json_object *chunks, bool i
 			json_release(chunk);
 			continue;
 		}
-		if (!include_usage)
+		if (!include_usage) {
 			json_unset(chunk, "usage");
-		else if (usage && (json_object_equal(usage, shown) || count_choices(chunks, i + 1, true) < choices))
+			if (json_get_object(chunk, "x_groq"))
+				json_unset(json_get(chunk, "x_groq"), "usage"); /* Groq's second place for it */
+		} else if (usage && (json_object_equal(usage, shown) || count_choices(chunks, i + 1, true) < choices))
 			json_set(chunk, "usage", NULL);
 		else if (usage)
 			shown = last;

@@ -118,7 +118,7 @@ async function fails(status, code, param, options, model, body) {
 	isError(e, status, code, param);
 }
 
-await check("error of ours: 400", () => fails(400, "invalid_value", "temperature", {}, "demo", { temperature: 1000 }));
+await check("error of ours: 400", () => fails(400, "invalid_value", "temperature", {}, "demo", { temperature: -1 }));
 await check("error of ours: 401", () => fails(401, "invalid_api_key", null, { key: "nobody" }, "demo", {}));
 await check("error of ours: 403", () => fails(403, "model_not_allowed", "model", { key: "limited" }, "fake", {}));
 await check("error of ours: 404", () => fails(404, "model_not_found", "model", {}, "nothing", {}));

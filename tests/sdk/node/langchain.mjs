@@ -118,7 +118,7 @@ async function fails(status, code, param, options) {
 	isError(await thrown(() => client(options).model.invoke("x")), status, code, param);
 }
 
-await check("error of ours: 400", () => fails(400, "invalid_value", "temperature", { temperature: 1000 }));
+await check("error of ours: 400", () => fails(400, "invalid_value", "temperature", { temperature: -1 }));
 await check("error of ours: 401", () => fails(401, "invalid_api_key", null, { key: "nobody" }));
 await check("error of ours: 403", () => fails(403, "model_not_allowed", "model", { key: "limited", model: "fake" }));
 await check("error of ours: 404", () => fails(404, "model_not_found", "model", { model: "nothing" }));

@@ -132,6 +132,23 @@ static const struct {
 	{"{'error':7}", "ours", "our_type", NULL, "our_code"},
 	{"{'message':'elsewhere'}", "elsewhere", "our_type", NULL, "our_code"},
 	{"[]", "ours", "our_type", NULL, "our_code"},
+	/* Gemini */
+	{"[{'error':{'code':'400','message':'API key not valid','status':'INVALID_ARGUMENT'}}]", "API key not valid",
+		"our_type", NULL, "400"},
+	/* vLLM, Mistral */
+	{"{'object':'error','message':'too long','type':'BadRequestError','param':'messages','code':'400'}", "too long",
+		"BadRequestError", "messages", "400"},
+	{"{'object':'error','message':{'detail':[{'msg':'Field required'}]},'type':'t','param':null,'code':null}",
+		"{\"detail\":[{\"msg\":\"Field required\"}]}", "t", NULL, "our_code"},
+	/* FastAPI */
+	{"{'detail':'Not Found'}", "Not Found", "our_type", NULL, "our_code"},
+	{"{'detail':[{'loc':['body','x'],'msg':'field required'}]}",
+		"[{\"loc\":[\"body\",\"x\"],\"msg\":\"field required\"}]", "our_type", NULL, "our_code"},
+	{"{'errors':[{'message':'x','type':'t'},{'message':'y'}]}", "x", "t", NULL, NULL},
+	{"{'errors':['x']}", "x", "our_type", NULL, "our_code"},
+	{"{'errors':[]}", "ours", "our_type", NULL, "our_code"},
+	{"{'error':{'message':{'a':1},'type':'t','code':'c'}}", "{\"a\":1}", "t", NULL, "c"},
+	{"{'error':{'message':'','type':'t'}}", "ours", "t", NULL, NULL},
 	{NULL, "ours", "our_type", NULL, "our_code"},
 };
 
@@ -142,6 +159,27 @@ static void check_member(struct json_object *error, const char *name, const char
 		assert_string_equal(json_get_str(error, name), expected);
 	else
 		assert_null(json_get(error, name));
+}
+
+static void test_is_error(void **state)
+{
+	static const char *const are[] = {"{'error':{'message':'x'}}", "{'error':'x','choices':[]}", "{'error':''}",
+		"{'error':{}}", "[{'error':{'message':'x'}}]", "{'object':'error','message':'x'}",
+		"{'error':{'message':''},'choices':[{}]}"};
+	static const char *const are_not[] = {"{}", "[]", "7", "{'choices':[]}", "{'error':null}",
+		"{'error':'','choices':[{}]}", "{'error':{},'choices':[{}]}", "{'error':[],'data':[]}",
+		"{'error':false,'choices':[]}", "{'object':'list','data':[]}", "{'object':7}"};
+	struct json_object *value;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(are) + COUNT(are_not); i++) {
+		value = parse_json(i < COUNT(are) ? are[i] : are_not[i - COUNT(are)]);
+		if (answer_is_error(value) != (i < COUNT(are)))
+			fail_msg("%s", i < COUNT(are) ? are[i] : are_not[i - COUNT(are)]);
+		json_release(value);
+	}
+	assert_false(answer_is_error(NULL));
 }
 
 /* Always the four keys; what the provider says itself is kept. */
@@ -192,6 +230,7 @@ int main(void)
 		cmocka_unit_test(test_chunks),
 		cmocka_unit_test(test_odd_answers),
 		cmocka_unit_test(test_complete),
+		cmocka_unit_test(test_is_error),
 		cmocka_unit_test(test_error_body),
 		cmocka_unit_test(test_error_extras),
 	};

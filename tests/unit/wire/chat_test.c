@@ -46,42 +46,47 @@ static void check_refused(const char *body, enum err_code code, const char *para
 /* name, JSON values that are accepted, of the wrong type, and out of range. */
 static const struct {
 	const char *name;
-	const char *good[6], *wrong_type[6], *out_of_range[4];
+	const char *good[7], *wrong_type[6], *out_of_range[4];
 } fields[] = {
 	{"stream", {"true", "false"}, {"1", "'true'", "[]", "{}"}, {NULL}},
-	{"temperature", {"0", "2", "0.7", "1e0"}, {"'1'", "true", "[]"}, {"-0.1", "2.01", "3"}},
+	{"temperature", {"0", "2", "0.7", "1e0", "3", "1e9"}, {"'1'", "true", "[]"}, {"-0.1"}},
 	{"top_p", {"0", "1", "0.95"}, {"'1'", "{}"}, {"-1", "1.01"}},
 	{"n", {"1", "128"}, {"1.5", "'1'", "true"}, {"0", "-1", "129"}},
-	{"max_tokens", {"1", "4096"}, {"1.5", "'1'", "[1]"}, {"0", "-5"}},
-	{"max_completion_tokens", {"1", "100000"}, {"1.5", "'1'"}, {"0", "-5"}},
+	{"max_tokens", {"1", "4096", "0", "-1"}, {"1.5", "'1'", "[1]"}, {"-2", "-5", "2e9"}},
+	{"max_completion_tokens", {"1", "100000", "0", "-1"}, {"1.5", "'1'"}, {"-2", "-5"}},
 	{"presence_penalty", {"-2", "2", "0.5"}, {"'0'", "false"}, {"-2.1", "2.1"}},
 	{"frequency_penalty", {"-2", "2", "0"}, {"'0'", "{}"}, {"-3", "3"}},
 	{"seed", {"0", "-1", "9223372036854775807", "-9223372036854775808"}, {"'1'", "1.5", "true"}, {NULL}},
 	{"stop", {"'a'", "['a','b']", "[]"}, {"1", "true", "{}"}, {NULL}},
-	{"logprobs", {"true", "false"}, {"1", "'true'", "5"}, {NULL}},
-	{"top_logprobs", {"0", "0.0"}, {"'1'", "true", "1.5"}, {"-1", "21"}},
+	{"logprobs", {"true", "false", "1", "5", "0"}, {"1.5", "'true'", "[]"}, {"-1"}},
+	{"top_logprobs", {"0", "0.0"}, {"'1'", "true", "1.5"}, {"-1"}},
 	{"logit_bias", {"{}", "{'50256':-100}"}, {"[]", "'x'", "1"}, {NULL}},
-	{"tools", {"[]", "[{'type':'function','function':{'name':'f'}}]", "[{'type':'new'}]"}, {"{}", "'x'", "1"},
-		{NULL}},
-	{"tool_choice", {"'none'", "'auto'", "{'type':'function','function':{'name':'f'}}"}, {"1", "true", "[]"},
-		{NULL}},
+	{"tools",
+		{"[]", "[{'type':'function','function':{'name':'f'}}]", "[{'type':'new'}]",
+			"[{'function':{'name':'f'}}]"},
+		{"{}", "'x'", "1"}, {NULL}},
+	{"tool_choice",
+		{"'none'", "'auto'", "{'type':'function','function':{'name':'f'}}", "{'function':{'name':'f'}}"},
+		{"1", "true", "[]"}, {NULL}},
 	{"parallel_tool_calls", {"true", "false"}, {"'true'", "0"}, {NULL}},
 	{"functions", {"[]", "[{'name':'f'}]"}, {"{}", "'x'"}, {NULL}},
 	{"function_call", {"'auto'", "{'name':'f'}"}, {"1", "[]"}, {NULL}},
 	{"response_format",
 		{"{'type':'text'}", "{'type':'json_object'}",
-			"{'type':'json_schema','json_schema':{'name':'n','schema':{}}}", "{'type':'new'}"},
+			"{'type':'json_schema','json_schema':{'name':'n','schema':{}}}", "{'type':'new'}",
+			"{'type':'json_schema','json_schema':{'schema':{}}}", "{'type':'json_schema','schema':{}}",
+			"{'type':'json_object','schema':{}}"},
 		{"'json_object'", "[]", "1"}, {NULL}},
 	{"prediction", {"{'type':'content','content':'a'}"}, {"'x'", "[]"}, {NULL}},
 	{"modalities", {"['text']", "['text','audio']"}, {"'text'", "{}"}, {NULL}},
 	{"audio", {"{'voice':'alloy','format':'wav'}"}, {"'x'", "[]"}, {NULL}},
 	{"web_search_options", {"{}"}, {"true", "[]"}, {NULL}},
-	{"metadata", {"{}", "{'a':'b'}"}, {"'x'", "[]"}, {NULL}},
+	{"metadata", {"{}", "{'a':'b'}", "{'a':1,'b':['c'],'d':null}"}, {"'x'", "[]"}, {NULL}},
 	{"store", {"true", "false"}, {"'true'", "1"}, {NULL}},
 	{"user", {"''", "'u'"}, {"1", "{}"}, {NULL}},
 	{"safety_identifier", {"'u'"}, {"1", "[]"}, {NULL}},
 	{"prompt_cache_key", {"'k'"}, {"1", "true"}, {NULL}},
-	{"reasoning_effort", {"'low'", "'new'"}, {"1", "{}"}, {NULL}},
+	{"reasoning_effort", {"'low'", "'new'", "1024", "-1", "0.5", "false", "true"}, {"[]", "{}"}, {NULL}},
 	{"verbosity", {"'low'"}, {"1", "[]"}, {NULL}},
 	{"service_tier", {"'auto'"}, {"1", "true"}, {NULL}},
 };
@@ -156,8 +161,12 @@ static void test_messages(void **state)
 	check_refused(MESSAGE("'content':'a'"), ERR_MISSING_PARAMETER, "messages[1].role");
 	check_refused(MESSAGE("'role':null,'content':'a'"), ERR_MISSING_PARAMETER, "messages[1].role");
 	check_refused(MESSAGE("'role':1,'content':'a'"), ERR_INVALID_TYPE, "messages[1].role");
-	check_refused(MESSAGE("'role':'USER','content':'a'"), ERR_INVALID_VALUE, "messages[1].role");
 	check_refused(MESSAGE("'role':'','content':'a'"), ERR_INVALID_VALUE, "messages[1].role");
+	check_refused(MESSAGE("'role':'a\\u0000','content':'a'"), ERR_INVALID_VALUE, "messages[1].role");
+	check_refused(MESSAGE("'role':['user'],'content':'a'"), ERR_INVALID_TYPE, "messages[1].role");
+	check_accepted(MESSAGE("'role':'control','content':'thinking'"));
+	check_accepted(MESSAGE("'role':'user_system'"));
+	check_refused(MESSAGE("'role':'control','content':7"), ERR_INVALID_TYPE, "messages[1].content");
 	check_refused(MESSAGE("'role':'user'"), ERR_MISSING_PARAMETER, "messages[1].content");
 	check_refused(MESSAGE("'role':'user','content':1"), ERR_INVALID_TYPE, "messages[1].content");
 	check_refused(MESSAGE("'role':'user','content':{}"), ERR_INVALID_TYPE, "messages[1].content");
@@ -173,6 +182,10 @@ static void test_messages(void **state)
 	check_refused(MESSAGE("'role':'assistant','tool_calls':[{},{'function':'f'}]"), ERR_INVALID_TYPE,
 		"messages[1].tool_calls[1].function");
 	check_accepted(MESSAGE("'role':'assistant','tool_calls':[{'id':'c','type':'custom','custom':{'input':'x'}}]"));
+	check_accepted(
+		MESSAGE("'role':'assistant','tool_calls':[{'id':'c','function':{'name':'f','arguments':{'a':1}}}]"));
+	check_refused(MESSAGE("'role':'assistant','tool_calls':[{'function':{'name':'f','arguments':7}}]"),
+		ERR_INVALID_TYPE, "messages[1].tool_calls[0].function.arguments");
 	/* a tool says which call it answers */
 	check_accepted(MESSAGE("'role':'tool','content':'a','tool_call_id':'c'"));
 	check_accepted(MESSAGE("'role':'tool','content':[{'type':'text','text':'a'}],'tool_call_id':'c'"));
@@ -194,6 +207,12 @@ static void test_parts(void **state)
 	check_accepted(PART("'type':'file','file':{'file_id':'f'}"));
 	check_accepted(PART("'type':'refusal','refusal':'no'"));
 	check_accepted(PART("'type':'video_url','video_url':7")); /* the provider's business */
+	check_accepted(PART("'type':'image_url','image_url':'https://x/y.png'"));
+	check_accepted(PART("'type':'input_audio','input_audio':'AAAA'"));
+	check_accepted(PART("'type':'file','file_id':'f'"));
+	check_refused(PART("'type':'file','file_id':7"), ERR_INVALID_TYPE, "messages[1].content[1].file_id");
+	check_refused(PART("'type':'input_audio','input_audio':['AAAA']"), ERR_INVALID_TYPE,
+		"messages[1].content[1].input_audio");
 	check_refused(MESSAGE("'role':'user','content':['text']"), ERR_INVALID_TYPE, "messages[1].content[0]");
 	check_refused(MESSAGE("'role':'user','content':[null]"), ERR_INVALID_TYPE, "messages[1].content[0]");
 	check_refused(PART("'text':'a'"), ERR_MISSING_PARAMETER, "messages[1].content[1].type");
@@ -202,8 +221,7 @@ static void test_parts(void **state)
 	check_refused(PART("'type':'text'"), ERR_MISSING_PARAMETER, "messages[1].content[1].text");
 	check_refused(PART("'type':'text','text':7"), ERR_INVALID_TYPE, "messages[1].content[1].text");
 	check_refused(PART("'type':'image_url'"), ERR_MISSING_PARAMETER, "messages[1].content[1].image_url");
-	check_refused(PART("'type':'image_url','image_url':'https://x'"), ERR_INVALID_TYPE,
-		"messages[1].content[1].image_url");
+	check_refused(PART("'type':'image_url','image_url':7"), ERR_INVALID_TYPE, "messages[1].content[1].image_url");
 	check_refused(PART("'type':'image_url','image_url':{}"), ERR_MISSING_PARAMETER,
 		"messages[1].content[1].image_url.url");
 	check_refused(PART("'type':'image_url','image_url':{'url':7}"), ERR_INVALID_TYPE,
@@ -225,7 +243,17 @@ static void test_inside_fields(void **state)
 		CHAT("'response_format':{'type':'json_schema'}"), ERR_MISSING_PARAMETER, "response_format.json_schema");
 	check_refused(CHAT("'response_format':{'type':'json_schema','json_schema':'x'}"), ERR_INVALID_TYPE,
 		"response_format.json_schema");
+	check_refused(CHAT("'response_format':{'type':'json_schema','schema':'x'}"), ERR_INVALID_TYPE,
+		"response_format.schema");
+	check_refused(CHAT("'response_format':{'type':'json_object','schema':[]}"), ERR_INVALID_TYPE,
+		"response_format.schema");
+	check_refused(CHAT("'tools':[{'function':'f'}]"), ERR_INVALID_TYPE, "tools[0].function");
+	check_refused(CHAT("'tools':[{'function':{}}]"), ERR_MISSING_PARAMETER, "tools[0].function.name");
+	check_refused(CHAT("'tools':[{'type':'function'}]"), ERR_MISSING_PARAMETER, "tools[0].function");
 	check_accepted(CHAT("'logprobs':true,'top_logprobs':20"));
+	check_accepted(CHAT("'logprobs':true,'top_logprobs':200"));
+	check_accepted(CHAT("'logprobs':5,'top_logprobs':5"));
+	check_refused(CHAT("'logprobs':0,'top_logprobs':1"), ERR_INVALID_VALUE, "top_logprobs");
 	check_accepted(CHAT("'logprobs':false,'top_logprobs':0"));
 	check_refused(CHAT("'top_logprobs':1"), ERR_INVALID_VALUE, "top_logprobs");
 	check_refused(CHAT("'logprobs':false,'top_logprobs':2e0"), ERR_INVALID_VALUE, "top_logprobs");

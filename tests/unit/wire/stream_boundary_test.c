@@ -106,6 +106,27 @@ static const struct recorded chats[] = {
 		    "{'id':'a','type':'function','function':{'name':'f','arguments':'{}'}},"
 		    "{'id':'b','type':'function','function':{'name':'g','arguments':'[]'}}]}",
 			"tool_calls")},
+	{"tool calls that all have index 0, told by their ids (Ollama)",
+		{DELTA(0, "{'role':'assistant','content':'','tool_calls':[{'id':'a','index':0,'type':'function',"
+			  "'function':{'name':'f','arguments':'{}'}}]}"),
+			DELTA(0, "{'role':'assistant','content':'','tool_calls':[{'id':'b','index':0,"
+				 "'type':'function','function':{'name':'f','arguments':'[1'}}]}"),
+			DELTA(0, "{'tool_calls':[{'index':0,'function':{'arguments':']'}}]}"),
+			DELTA(0, "{'tool_calls':[{'id':'b','index':0,'function':{'arguments':' '}}]}"),
+			END(0, "tool_calls")},
+		ONE("{'role':'assistant','content':'','tool_calls':["
+		    "{'id':'a','type':'function','function':{'name':'f','arguments':'{}'}},"
+		    "{'id':'b','type':'function','function':{'name':'f','arguments':'[1] '}}]}",
+			"tool_calls")},
+	{"the same in one delta (Gemini)",
+		{DELTA(0, "{'role':'assistant','tool_calls':[{'index':0,'id':'a','type':'function',"
+			  "'function':{'name':'f','arguments':'{}'}},{'index':0,'id':'b','type':'function',"
+			  "'function':{'name':'g','arguments':'{}'}}]}"),
+			END(0, "tool_calls")},
+		ONE("{'role':'assistant','content':null,'tool_calls':["
+		    "{'id':'a','type':'function','function':{'name':'f','arguments':'{}'}},"
+		    "{'id':'b','type':'function','function':{'name':'g','arguments':'{}'}}]}",
+			"tool_calls")},
 	{"reasoning_details, signed at the end (OpenRouter, Anthropic)",
 		{DELTA(0, "{'role':'assistant','content':'','reasoning_details':[{'type':'reasoning.text','text':'Be',"
 			  "'format':'anthropic-claude-v1','index':0}]}"),

@@ -192,6 +192,62 @@ static bool fits(const char *format, int pieces, int bytes, size_t max_bytes)
 	return fitted;
 }
 
+/* Gateways fill silence with events that are no chunks. */
+static void test_pings(void **state)
+{
+	static const char *const plain[] = {DELTA(0, "{'role':'assistant','content':'a'}"), END(0, "stop"), NULL};
+	static const char *const pings[] = {"{'type':'ping'}", DELTA(0, "{'role':'assistant','content':'a'}"),
+		"{'type':'ping'}", END(0, "stop"), "{'type':'ping','time':1}", NULL};
+	struct json_object *chunks = chunks_of(plain), *pinged = chunks_of(pings);
+	struct tape expected, found;
+
+	(void)state;
+	assert_true(record(&expected, chunks, STREAM_UNIT_MAX));
+	assert_true(record(&found, pinged, STREAM_UNIT_MAX));
+	assert_string_equal(found.completion.data, expected.completion.data);
+	assert_string_equal(found.script.data, expected.script.data);
+	json_release(chunks);
+	json_release(pinged);
+	tape_release(&expected);
+	tape_release(&found);
+}
+
+static const struct {
+	const char *chunks[6];
+	int choices, finished;
+} lost[] = {
+	{{DELTA(0, "{'role':'assistant','x':1}"), DELTA(0, "{'x':2}"), END(0, "stop"), END(0, "stop")}, 1, 1},
+	{{DELTA(0, "{'x':1}"), DELTA(0, "{'x':2}"), DELTA(0, "{'content':'a'}")}, 1, 0},
+	{{DELTA(0, "{'x':1}"), CHUNK "'choices':7}", DELTA(1, "{}"), END(0, "stop")}, 2, 1},
+	{{DELTA(0, "{'x':1}"), CHUNK "'choices':[{'index':0,'delta':{'x':2},'finish_reason':'stop'},"
+				     "{'index':1,'delta':{'x':2},'finish_reason':'stop'}]}"},
+		2, 2},
+	{{CHUNK "'choices':['x']}", END(0, "stop")}, 1, 1},
+	{{CHUNK "'choices':['x']}", END(1000, "stop")}, 1, 0},
+};
+
+/* What cannot be put together is not used, but one knows whether it has ended. */
+static void test_lost_and_still_counted(void **state)
+{
+	struct json_object *chunks;
+	struct assembly a;
+	size_t i, j;
+
+	(void)state;
+	for (i = 0; i < COUNT(lost); i++) {
+		chunks = chunks_of(lost[i].chunks);
+		assembly_init(&a, &stream_chat, STREAM_UNIT_MAX);
+		for (j = 0; j < json_object_array_length(chunks); j++)
+			assembly_add(&a, json_object_array_get_idx(chunks, j));
+		assert_true(a.lost);
+		assert_int_equal(a.choices, lost[i].choices);
+		assert_int_equal(a.finished, lost[i].finished);
+		assert_null(assembly_finish(&a));
+		assembly_release(&a);
+		json_release(chunks);
+	}
+}
+
 static void test_too_large(void **state)
 {
 	static const char one[] = DELTA(0, "{'content':'%s','even':null}"),
@@ -216,6 +272,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_odd_streams_are_exact_or_unused),
 		cmocka_unit_test(test_incomplete),
+		cmocka_unit_test(test_pings),
+		cmocka_unit_test(test_lost_and_still_counted),
 		cmocka_unit_test(test_too_large),
 	};
 

@@ -101,6 +101,13 @@ static const struct recorded streams[] = {
 			      "'x'}",
 			CHUNK "'choices':[{'index':0,'delta':{},'finish_reason':'stop'}],'obfuscation':'Zq8mN'}"},
 		ONE("{'role':'assistant','content':'Hi'}", "stop")},
+	{"so is Mistral's padding",
+		{CHUNK "'choices':[{'index':0,'delta':{'role':'assistant','content':''},'finish_reason':null}],"
+		       "'p':'abc'}",
+			CHUNK "'choices':[{'index':0,'delta':{'content':'Hi'},'finish_reason':null}],'p':'abcdef'}",
+			CHUNK "'choices':[{'index':0,'delta':{'content':''},'finish_reason':'stop'}]," USAGE
+			      ",'p':'a'}"},
+		COMPLETION "'choices':[" CHOICE(0, "{'role':'assistant','content':'Hi'}", "stop") "]," USAGE "}"},
 	{"usage: null until the chunk that has it",
 		{CHUNK "'choices':[{'index':0,'delta':{'role':'assistant','content':'Hi'},'logprobs':null,"
 		       "'finish_reason':null}],'usage':null}",
@@ -224,6 +231,39 @@ static void test_json_tool_calls_get_an_index(void **state)
 	tape_release(&tape);
 }
 
+/* One call for each, whatever the provider counts: what has an index of its own keeps it where it can be told by it. */
+static void test_json_indexes_tell_calls_apart(void **state)
+{
+	static const struct {
+		const char *first, *second;
+		int64_t played[2];
+	} cases[] = {{"0", "0", {0, 1}}, {"null", "null", {0, 1}}, {"1", "0", {0, 1}}, {"0", "null", {0, 1}},
+		{"-1", "0", {0, 1}}, {"0", "1", {0, 1}}, {"1", "3", {1, 3}}};
+	struct json_object *played, *choice, *calls;
+	struct tape tape;
+	char text[600];
+	size_t i, j;
+
+	(void)state;
+	for (i = 0; i < COUNT(cases); i++) {
+		tape = (struct tape){BUF_INIT(4096), BUF_INIT(1), &stream_chat};
+		snprintf(text, sizeof(text),
+			ONE("{'role':'assistant','content':null,'tool_calls':[{'id':'a','index':%s},{'id':'b','index':%s}]}",
+				"tool_calls"),
+			cases[i].first, cases[i].second);
+		add_json_text(&tape.completion, text);
+		assert_int_equal(play_back(&tape, "", 0, true, &played), 0);
+		choice = json_object_array_get_idx(json_get_array(json_object_array_get_idx(played, 1), "choices"), 0);
+		calls = json_get_array(json_get(choice, "delta"), "tool_calls");
+		assert_int_equal(json_object_array_length(calls), 2);
+		for (j = 0; j < 2; j++)
+			assert_int_equal(
+				json_get_int(json_object_array_get_idx(calls, j), "index", -1), cases[i].played[j]);
+		json_release(played);
+		tape_release(&tape);
+	}
+}
+
 /* ---- playing ---- */
 
 static int stop_at_third(void *count, const char *chunk, size_t len)
@@ -293,6 +333,7 @@ int main(void)
 		cmocka_unit_test(test_recorded),
 		cmocka_unit_test(test_json_as_a_stream),
 		cmocka_unit_test(test_json_tool_calls_get_an_index),
+		cmocka_unit_test(test_json_indexes_tell_calls_apart),
 		cmocka_unit_test(test_emit_stops),
 		cmocka_unit_test(test_usage_when_asked_for),
 	};
