@@ -13,8 +13,8 @@
 enum {
 	BATCH_EVERY_US = 25000, /* a thousand followers are woken so often at most */
 	BATCH_BYTES = 512 * 1024,
-	KEPT_MAX = 16 << 20, /* of events that nobody has wanted yet */
-	SHARED_S = 60        /* an answer that is not remembered, for those who wait for it */
+	KEPT_MAX = 4 << 20, /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
+	SHARED_S = 60       /* an answer that is not remembered, for those who wait for it */
 };
 
 struct lead {
@@ -176,6 +176,14 @@ static bool wants(const struct lead *l, unsigned what)
 	return l->remote || (atomic_load(&l->channel->wanted) & what);
 }
 
+/* Another host may have come since the last look. */
+static bool end_is_wanted(struct txn *t)
+{
+	if (!wants(t->lead, CHANNEL_EVENTS | CHANNEL_END))
+		look_for_others(t);
+	return wants(t->lead, CHANNEL_EVENTS | CHANNEL_END);
+}
+
 bool lead_followed(struct txn *t)
 {
 	return t->lead && (t->lead->remote || channel_followers(t->worker->stats, t->lead->lease.nonce) > 0);
@@ -192,7 +200,10 @@ void lead_event(struct txn *t, const char *data, size_t len)
 		look_for_others(t);
 	}
 	published_add(&l->kept, FOR_ALL, data, len);
-	l->lost = l->kept.overflow;
+	if (l->kept.overflow) {
+		l->lost = true;
+		buf_release(&l->kept);
+	}
 }
 
 void lead_pump(struct txn *t)
@@ -287,7 +298,7 @@ void lead_end(struct txn *t, struct json_object *completion, const char *script,
 
 	if (!t->lead)
 		return;
-	if (!wants(t->lead, CHANNEL_EVENTS | CHANNEL_END)) {
+	if (!end_is_wanted(t)) {
 		lead_leave(t);
 		return;
 	}
@@ -311,7 +322,7 @@ void lead_end_failed(struct txn *t, int status, const struct buf *body)
 
 	if (!t->lead)
 		return;
-	if (!wants(t->lead, CHANNEL_EVENTS | CHANNEL_END)) {
+	if (!end_is_wanted(t)) {
 		lead_leave(t);
 		return;
 	}

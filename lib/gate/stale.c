@@ -79,6 +79,7 @@ static struct txn refresh_of(const struct txn *t)
 	r.controls.ttl_us = t->controls.ttl_us;
 	memcpy(r.cache_key, t->cache_key, sizeof(r.cache_key));
 	memcpy(r.cache_hash, t->cache_hash, sizeof(r.cache_hash));
+	memcpy(r.epochs, t->epochs, sizeof(r.epochs));
 	answer_facts_init(&r.facts);
 	return r;
 }
