@@ -81,6 +81,13 @@ char *config_read_text(struct config_reader *r, const char *file, size_t max, co
 	return copy;
 }
 
+const char *config_beside(struct config_reader *r, const char *file)
+{
+	const char *slash = strrchr(r->file, '/');
+
+	return *file == '/' || !slash ? file : arena_printf(r->arena, "%.*s/%s", (int)(slash - r->file), r->file, file);
+}
+
 struct json_object *config_parse_file(struct config_reader *r, const char *file)
 {
 	struct json_object *object;
@@ -89,6 +96,7 @@ struct json_object *config_parse_file(struct config_reader *r, const char *file)
 	char *text;
 
 	r->file = arena_strdup(r->arena, file);
+	r->path[0] = '\0';
 	text = config_read_text(r, file, FILE_MAX, &why);
 	if (!text) {
 		config_fail(r, "", "cannot be read: %s", why);
