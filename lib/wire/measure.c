@@ -112,22 +112,20 @@ static void take_message(struct measure *m, struct json_object *message, size_t 
 
 /* ---- options ---- */
 
-enum { NO_CAP = 1 /* a cap of ours would not hold */, NO_PRICE = 2 /* usage does not say what it costs */ };
-
 /* Each can take any part of the model's context. */
 static const struct {
 	const char *name;
-	int how;
+	bool billed; /* with more than tokens */
 } options[] = {
-	{"prediction", NO_CAP}, /* what is rejected of it is billed as output, and OpenAI allows no cap beside it */
-	{"web_search_options", NO_PRICE},
-	{"search_parameters", NO_PRICE}, /* xAI */
-	{"enable_search", NO_PRICE},     /* Qwen */
-	{"plugins", NO_PRICE},           /* OpenRouter */
-	{"models", NO_PRICE},            /* OpenRouter: others, at their own prices */
-	{"n_predict", NO_CAP},           /* caps of other names, which come before ours: llama.cpp */
-	{"max_new_tokens", NO_CAP},      /* TGI */
-	{"max_output_tokens", NO_CAP},
+	{"prediction", false}, /* what is rejected of it is billed as output, and OpenAI allows no cap beside it */
+	{"web_search_options", true},
+	{"search_parameters", true}, /* xAI */
+	{"enable_search", true},     /* Qwen */
+	{"plugins", true},           /* OpenRouter */
+	{"models", true},            /* OpenRouter: others, at their own prices */
+	{"n_predict", false},        /* caps of other names, which come before ours: llama.cpp */
+	{"max_new_tokens", false},   /* TGI */
+	{"max_output_tokens", false},
 };
 
 static void take_options(struct measure *m, struct json_object *body)
@@ -138,9 +136,8 @@ static void take_options(struct measure *m, struct json_object *body)
 		if (!says_something(json_get(body, options[i].name)))
 			continue;
 		name_first(m->unmeasured, "%s", options[i].name);
-		if (options[i].how == NO_PRICE)
+		if (options[i].billed)
 			name_first(m->unpriced, "%s", options[i].name);
-		m->uncapped |= options[i].how == NO_CAP;
 	}
 }
 

@@ -23,7 +23,6 @@ struct measure {
 	int64_t answers;      /* that are wanted, each as long as it may be; 0: what is asked for has no output */
 	int64_t cap;          /* what the client says of the length of each, in tokens; 0 = nothing */
 	const char *cap_name; /* where it says so: "max_tokens" or "max_completion_tokens"; NULL = nowhere */
-	bool uncapped;        /* no cap that we could set would hold, or it would be refused */
 	char unmeasured[MEASURE_PARAM]; /* what can take any part of the model's context; "" = nothing */
 	char unpriced[MEASURE_PARAM];   /* what costs something that usage does not say; "" = nothing */
 	bool speaks;                    /* the answer may be audio */

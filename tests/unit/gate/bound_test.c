@@ -119,7 +119,7 @@ static void test_speech(void **state)
 static void test_whole_context(void **state)
 {
 	struct model m = model_of(0, 100);
-	struct measure prediction = {.text = 10, .answers = 1, .unmeasured = "prediction", .uncapped = true};
+	struct measure prediction = {.text = 10, .answers = 1, .unmeasured = "prediction"};
 	struct measure search = {
 		.text = 10, .answers = 2, .unmeasured = "web_search_options", .unpriced = "web_search_options"};
 	struct measure tier = {.text = 10, .answers = 1, .unpriced = "service_tier"};
