@@ -77,6 +77,23 @@ static void add_usd(struct buf *head, const char *name, int64_t pusd)
 	http_head_add(head, name, "%s", text);
 }
 
+/* Of the tightest limit of money, reservations taken off; an answer whose cost is known has settled its own. */
+static void add_budget(const struct txn *t, struct buf *head)
+{
+	const struct limit_use *use;
+	int64_t least = -1, left;
+	size_t i;
+
+	for (i = 0; i < t->limit_count; i++) {
+		use = &t->limits[i];
+		if (use->limit->count != COUNT_USD || !use->limit->enforce || use->used < 0)
+			continue;
+		left = use->used < use->limit->amount ? use->limit->amount - use->used : 0;
+		least = least < 0 || left < least ? left : least;
+	}
+	add_usd(head, "x-pavise-budget-remaining-usd", least);
+}
+
 static void add_common(struct txn *t, struct buf *head, int status, const char *content_type)
 {
 	http_head_status(head, status);
@@ -89,6 +106,7 @@ static void add_common(struct txn *t, struct buf *head, int status, const char *
 	cache_status_add(t, head, status);
 	add_usd(head, "x-pavise-cost-usd", t->cost_pusd);
 	add_usd(head, "x-pavise-saved-usd", t->saved_pusd);
+	add_budget(t, head);
 	if (t->schema)
 		http_head_add(head, "X-Pavise-Schema", "%s", t->schema);
 	cors_add(t, head);

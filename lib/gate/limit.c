@@ -253,10 +253,12 @@ enum verdict limit_decide(struct txn *t)
 
 const struct limit_use *limit_tightest(const struct txn *t)
 {
-	const struct limit_use *use, *tightest = t->refused_by;
+	const struct limit_use *use, *tightest = NULL;
 	size_t i;
 
-	for (i = 0; i < t->limit_count && !t->refused_by; i++) {
+	if (t->refused_by && t->refused_by->limit->count == COUNT_REQUESTS)
+		return t->refused_by;
+	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
 		if (!use->limit->enforce || use->limit->count != COUNT_REQUESTS)
 			continue;

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "edge/fcgi.h"
+#include "gate/budget.h"
 #include "gate/coalesce.h"
 #include "gate/lookup.h"
 
@@ -80,6 +81,8 @@ static struct txn refresh_of(const struct txn *t)
 	memcpy(r.cache_key, t->cache_key, sizeof(r.cache_key));
 	memcpy(r.cache_hash, t->cache_hash, sizeof(r.cache_hash));
 	memcpy(r.epochs, t->epochs, sizeof(r.epochs));
+	memcpy(r.limits, t->limits, sizeof(r.limits));
+	r.limit_count = t->limit_count;
 	answer_facts_init(&r.facts);
 	return r;
 }
@@ -92,6 +95,13 @@ static bool still_expired(struct txn *r)
 	return lookup_reread(r, &e) && e.expires_ms <= clock_real_ms();
 }
 
+/* It is for the same budgets to pay for. */
+static bool admitted(struct txn *r)
+{
+	budget_look(r);
+	return stage_admit(r) == NEXT;
+}
+
 void stale_refresh(struct txn *t)
 {
 	struct txn r = refresh_of(t);
@@ -101,7 +111,7 @@ void stale_refresh(struct txn *t)
 	store_begin(t->worker->store);
 	if (!coalesce_alone(&r))
 		return;
-	if (still_expired(&r) && stage_route(&r) == NEXT) {
+	if (still_expired(&r) && stage_route(&r) == NEXT && admitted(&r)) {
 		stage_relay(&r);
 		account_refresh(&r);
 	}

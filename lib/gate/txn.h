@@ -15,6 +15,7 @@
 #include "gate/controls.h"
 #include "wire/answer.h"
 #include "wire/chat.h"
+#include "wire/measure.h"
 #include "wire/stream.h"
 
 /* What a worker keeps between requests. */
@@ -110,6 +111,7 @@ struct txn {
 	int64_t cache_age_ms, cache_ttl_ms;
 	struct answer_facts facts;
 	int64_t cost_pusd, saved_pusd; /* -1 = unknown */
+	bool cost_estimated;           /* the provider did not say what it used: it cannot have been more */
 	struct err err;
 	int64_t retry_after_ms; /* 0 = do not say */
 	const char *schema;     /* of a structured output: "invalid" or "unjudged"; NULL = nothing to say */
@@ -120,8 +122,9 @@ struct txn {
 	const char *allow;           /* of a 405: what would have been allowed; else NULL */
 
 	/* the provider */
-	bool behind;               /* an answer, as its refresh: there is nobody to write to, nor to read from */
-	const char **call_headers; /* kept for a call behind the request that said them; NULL = none were kept */
+	struct admission *admission; /* what is set aside for the call; NULL = no budget counts it */
+	bool behind;                 /* an answer, as its refresh: there is nobody to write to, nor to read from */
+	const char **call_headers;   /* kept for a call behind the request that said them; NULL = none were kept */
 	bool called;
 	int upstream_status; /* 0 = none came */
 	char upstream_request_id[160];
@@ -139,6 +142,7 @@ struct operation {
 	const char *name; /* gen_ai.operation.name */
 	const char *url;  /* behind the provider's base_url */
 	int (*read)(struct chat *chat, struct json_object *body, struct err *err);
+	void (*measure)(struct measure *m, struct json_object *body);
 	const struct stream_form *form; /* NULL: embeddings, which do not stream */
 	const char *id_prefix;
 };
@@ -164,6 +168,7 @@ enum verdict stage_meter(struct txn *t);
 enum verdict stage_lookup(struct txn *t);
 enum verdict stage_route(struct txn *t);
 enum verdict stage_coalesce(struct txn *t);
+enum verdict stage_admit(struct txn *t);
 enum verdict stage_relay(struct txn *t);
 void account(struct txn *t);
 void account_refresh(struct txn *t);
