@@ -1,6 +1,6 @@
 /*
  * The leader's side. Until somebody follows, events are only kept; from then on they go out in small batches, the first
- * one at once. Publishing to nobody costs one look at memcached for the first event and two a second.
+ * one at once. Publishing to nobody costs one look at memcached for the first event, one a second, and two at the end.
  */
 #include "base/clock.h"
 #include "gate/cache.h"
@@ -13,9 +13,10 @@
 enum {
 	BATCH_EVERY_US = 25000, /* a thousand followers are woken so often at most */
 	BATCH_BYTES = 512 * 1024,
-	KEPT_MAX = 4 << 20,    /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
-	EVENTS_MAX = 64 << 20, /* in one go */
-	SHARED_S = 60          /* an answer that is not remembered, for those who wait for it */
+	RENEW_SLACK_US = 250000, /* an event that comes within it saves waking up for the lease alone */
+	KEPT_MAX = 4 << 20,      /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
+	EVENTS_MAX = 64 << 20,   /* in one go */
+	SHARED_S = 60            /* an answer that is not remembered, for those who wait for it */
 };
 
 struct lead {
@@ -163,17 +164,22 @@ static void publish_kept(struct txn *t)
 
 /* ---- who follows ---- */
 
-/* Hosts that watch say so under the stream's name, for a few seconds each time. */
+/* Hosts that watch say so under the stream's name, for a few seconds each time. While it is asked for, the lease is
+ * renewed: one round trip is nearly all that a stream which nobody follows pays for being led. */
 static void look_for_others(struct txn *t)
 {
+	struct lead *l = t->lead;
 	char key[COALESCE_NAME + 16];
 	struct store_item item;
 
-	snprintf(key, sizeof(key), "%s:wanted", t->lead->name);
+	snprintf(key, sizeof(key), "%s:wanted", l->name);
 	item = coalesce_item(t, STORE_GET, key);
 	store_again(t->worker->store);
-	store_run(t->worker->store, &item, 1);
-	t->lead->remote = item.result == STORE_OK;
+	lease_renew(t, &l->lease, &item);
+	if (item.result != STORE_DOWN)
+		l->remote = item.result == STORE_OK;
+	channel_touch(l->channel, t->worker->slot_index);
+	l->renew_us = clock_mono_us() + LEASE_RENEW_US;
 }
 
 static bool wants(const struct lead *l, unsigned what)
@@ -220,13 +226,8 @@ void lead_pump(struct txn *t)
 
 	if (!l)
 		return;
-	if (now >= l->renew_us) {
-		store_again(t->worker->store);
-		lease_renew(t, &l->lease);
+	if (now >= l->renew_us)
 		look_for_others(t);
-		channel_touch(l->channel, t->worker->slot_index);
-		l->renew_us = now + LEASE_RENEW_US;
-	}
 	if (l->kept.len && now >= l->batch_us && !l->lost && wants(l, CHANNEL_EVENTS))
 		publish_kept(t);
 }
@@ -234,11 +235,12 @@ void lead_pump(struct txn *t)
 int64_t lead_next_us(const struct txn *t)
 {
 	const struct lead *l = t->lead;
+	int64_t renew_us;
 
 	if (!l)
 		return INT64_MAX;
-	return l->kept.len && !l->lost && wants(l, CHANNEL_EVENTS) && l->batch_us < l->renew_us ? l->batch_us
-												: l->renew_us;
+	renew_us = l->renew_us + RENEW_SLACK_US;
+	return l->kept.len && !l->lost && wants(l, CHANNEL_EVENTS) && l->batch_us < renew_us ? l->batch_us : renew_us;
 }
 
 /* ---- the end ---- */
