@@ -12,7 +12,7 @@
 enum {
 	ATTEMPTS = 1000, /* leaders that died one after the other */
 	NAMELESS = 3,    /* times that nobody knew a stream's number, as when memcached does not answer */
-	NAME_WAIT_US = 500000
+	NAME_WAIT_US = CHANNEL_STALE_MS * 1000
 };
 
 void coalesce_name(const struct txn *t, uint64_t stream, char name[COALESCE_NAME])
@@ -47,6 +47,7 @@ static enum followed begin(struct txn *t, struct stats_channel *channel, enum ve
 	default: break; /* nobody knows of other hosts: on this one it is one call all the same */
 	}
 	lead_begin(t, &lease, channel);
+	store_again(t->worker->store);
 	*verdict = lookup_again(t); /* whoever led before has remembered its answer before it gave its lease back */
 	if (*verdict != NEXT)
 		lead_leave(t);
