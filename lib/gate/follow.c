@@ -22,6 +22,7 @@ enum {
 	SLEEP_US = 500000,     /* how soon a client that has gone is noticed */
 	WATCH_US = 20000,      /* how often memcached is asked for another host's stream */
 	LOOK_US = 1000000,     /* … and whether its leader still has the lease */
+	ANSWER_US = 1000000,   /* a thousand who ask at once must not take each other for a dead memcached */
 	PATIENCE_US = 3000000, /* a memcached that is busy is no reason to buy the answer again, nor to break off; one
 				  that stays away is. More than a leader's */
 	EVENTS_MAX = 64 << 20,
@@ -53,7 +54,7 @@ static enum step run(struct follow *f, struct store_item *items, size_t count)
 	bool down = false;
 	size_t i;
 
-	store_begin(f->t->worker->store);
+	store_begin_patient(f->t->worker->store, ANSWER_US);
 	store_run(f->t->worker->store, items, count);
 	for (i = 0; i < count; i++)
 		down |= items[i].result == STORE_DOWN;
