@@ -135,7 +135,7 @@ static void test_one_that_stopped_is_taken_over(void **state)
 	assert_false(channel_alive(c, QUESTION, STREAM + 1));
 }
 
-static void test_followers_are_counted(void **state)
+static void test_who_follows_and_who_leads(void **state)
 {
 	struct stats *s = shared(4);
 	struct stats_channel *c = join(s, QUESTION, 0, true);
@@ -151,10 +151,18 @@ static void test_followers_are_counted(void **state)
 	assert_int_equal(channel_followers(s, STREAM), 2);
 	channel_unfollow(s, 1);
 	assert_int_equal(channel_followers(s, STREAM), 1);
+	assert_false(channel_led(s, QUESTION));
+	channel_lead(s, 2, QUESTION);
+	assert_true(channel_led(s, QUESTION));
+	assert_false(channel_led(s, QUESTION + 1));
+	channel_lead(s, 2, 0);
+	assert_false(channel_led(s, QUESTION));
+	channel_lead(s, 2, QUESTION);
 	atomic_store(&s->slots[2].pid, 0); /* it has died, and its slot goes to somebody else */
 	while (stats_claim_slot(s) < 2)
 		;
 	assert_int_equal(channel_followers(s, STREAM), 0);
+	assert_false(channel_led(s, QUESTION));
 }
 
 /* Whoever waits sees what was published before it slept, or is woken: a wake that went missing would take a minute. */
@@ -236,7 +244,7 @@ int main(void)
 		cmocka_unit_test(test_two_questions),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_one_that_stopped_is_taken_over),
-		cmocka_unit_test(test_followers_are_counted),
+		cmocka_unit_test(test_who_follows_and_who_leads),
 		cmocka_unit_test(test_waiters_are_woken),
 		cmocka_unit_test(test_one_owner_at_a_time),
 	};
