@@ -21,6 +21,8 @@ enum {
 	COALESCE_FLAG_S = 3   /* so long a host that watches is believed to */
 };
 
+/* 64 bits of what is asked for, purged or not. */
+uint64_t coalesce_hash(const struct txn *t);
 /* For a call that nobody waits for. True, with t->lead: nobody on any host asks this now. */
 bool coalesce_alone(struct txn *t);
 

@@ -20,6 +20,7 @@
 
 enum {
 	SLEEP_US = 500000,     /* how soon a client that has gone is noticed */
+	ANSWER_US = 1000000,   /* a thousand who ask at once must not take each other for a dead memcached */
 	PATIENCE_US = 3000000, /* a memcached that is busy is no reason to buy the answer again, nor to break off; one
 				  that stays away is. More than a leader's */
 	ENDLESS_US = 60000000, /* behind the longest that the call may take: nobody follows for ever */
@@ -33,7 +34,7 @@ enum step follow_run(struct follow *f, struct store_item *items, size_t count)
 	bool down = false;
 	size_t i;
 
-	store_begin(f->t->worker->store);
+	store_begin_patient(f->t->worker->store, ANSWER_US);
 	store_run(f->t->worker->store, items, count);
 	for (i = 0; i < count; i++)
 		down |= items[i].result == STORE_DOWN;

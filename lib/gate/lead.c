@@ -65,6 +65,7 @@ void lead_begin(struct txn *t, const struct lease *lease, struct stats_channel *
 	coalesce_name(t, lease->nonce, l->name);
 	arena_defer(t->arena, release, l);
 	t->lead = l;
+	channel_lead(t->worker->stats, t->worker->slot_index, coalesce_hash(t));
 	channel_open(channel, t->worker->slot_index, lease->nonce);
 }
 
@@ -270,6 +271,7 @@ void lead_leave(struct txn *t)
 		return;
 	store_again(t->worker->store);
 	lease_give_back(t, &l->lease);
+	channel_lead(t->worker->stats, t->worker->slot_index, 0);
 	channel_leave(t->worker->stats, t->worker->slot_index);
 	t->lead = NULL;
 }

@@ -565,6 +565,27 @@ def test_the_leases_server_stops_in_mid_stream(folder, memcached):
             assert a.provider.calls(prompt) == 1
 
 
+def test_memcached_is_late_when_twins_come(start, folder, pool):
+    """They find it down, and somebody here who leads what they ask."""
+    with Memcached(folder) as own:
+        stack = start({"memcached": {"timeout": "50ms"}}, memcached=own)
+        prompt = stack.provider.manual()
+        leader = stack.client.stream(ask(prompt, stream=True))
+        call = stack.provider.take(prompt)
+        call.stream_head()
+        call.event(chunk("a"))
+        assert content(leader) == "a"
+        own.stop()
+        twins = chats(pool, stack.client, prompt, 3) + chats(pool, stack.client, prompt, 3, stream=True)
+        wait_until(lambda: stack.pavise.log.find(lambda line: line["event"] == "memcached_down"))
+        own.cont()
+        following(stack, 6)
+        call.event(chunk(finish="stop"))
+        call.end_stream()
+        assert states([f.result() for f in twins]) == {"COLLAPSED": 6}
+        assert stack.provider.calls(prompt) == 1
+
+
 def test_without_memcached_everybody_asks(start, folder, pool):
     with Memcached(folder) as own:
         stack = start(memcached=own)
