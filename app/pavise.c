@@ -13,6 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum { LOOK_MS = 200 /* how often a single worker looks after its files */ };
+
 static const char *config_path = "/etc/pavise/pavise.json";
 static struct config *config;
 static struct config_watch watch;
@@ -95,7 +97,10 @@ static int run_worker(int slot)
 	return worker_run(&w, NULL);
 }
 
-/* A worker without a supervisor looks for itself, once a second at most, and between two requests. */
+/*
+ * A worker without a supervisor looks for itself, between two requests. What it sees while it is fresh counts at the
+ * next look, or when it is CONFIG_QUIET_MS old: with LOOK_MS on top of that still within a second.
+ */
 static void look_after_config(struct worker *w)
 {
 	static int64_t next_us;
@@ -103,7 +108,7 @@ static void look_after_config(struct worker *w)
 
 	if (now < next_us)
 		return;
-	next_us = now + 1000000;
+	next_us = now + LOOK_MS * 1000;
 	if (changed() && reload(NULL)) {
 		w->config = config;
 		w->store = store;

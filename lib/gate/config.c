@@ -1,11 +1,10 @@
-/* The table of everything that can be configured, and the keys beside it. */
+/* The table of everything that can be configured. */
 #include "gate/config.h"
 
-#include "base/clock.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "edge/stats.h"
 #include "gate/config_check.h"
+#include "gate/keys.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -203,40 +202,6 @@ static const struct config_field top_fields[] = {
 };
 static const struct config_table top_table = CONFIG_TABLE(top_fields, config);
 
-static const struct config_field key_fields[] = {
-	{"sha256", CONFIG_STRINGS, AT(key, sha256_hex), .required = true, .min = 1, .max = 2,
-		.doc = "the key's SHA-256 in hexadecimal, or two while it is changed"},
-	{"team", CONFIG_STRING, AT(key, team), .doc = "who shares its limits `per` team"},
-	{"models", CONFIG_STRINGS, AT(key, models), "[\"*\"]", .min = 0, .max = 256,
-		.doc = "patterns of models that it may call"},
-	{"expires", CONFIG_STRING, AT(key, expires), .doc = "a time such as 2027-01-01T00:00:00Z"},
-	{"disabled", CONFIG_BOOL, AT(key, disabled), "false", .doc = "refuse it"},
-	{"admin", CONFIG_BOOL, AT(key, admin), "false", .doc = "may use /admin and /metrics"},
-};
-static const struct config_table key_table = CONFIG_TABLE(key_fields, key);
-static const struct config_field key_map = {"", CONFIG_MAP, .max = 1000000, .table = &key_table, .doc = "name → key"};
-
-/* ---- keys ---- */
-
-static bool check_key(struct config_reader *r, struct key *k)
-{
-	size_t i;
-
-	if (!config_name_valid(k->name))
-		return config_fail(r, k->name, "a key's name is expected to be 1 to 64 of A-Z a-z 0-9 . _ -");
-	while (k->sha256_hex[k->sha256_count])
-		k->sha256_count++;
-	k->sha256 = arena_alloc(r->arena, k->sha256_count * sizeof(*k->sha256));
-	for (i = 0; i < k->sha256_count; i++)
-		if (!hash_unhex(k->sha256_hex[i], k->sha256[i], sizeof(k->sha256[i])))
-			return config_fail(r, arena_printf(r->arena, "%s.sha256", k->name),
-				"found \"%.80s\", expected 64 hexadecimal digits", k->sha256_hex[i]);
-	if (k->expires && (k->expires_ms = clock_parse(k->expires)) < 0)
-		return config_fail(r, arena_printf(r->arena, "%s.expires", k->name),
-			"found \"%.80s\", expected a time such as \"2027-01-01T00:00:00Z\"", k->expires);
-	return true;
-}
-
 /* ---- files ---- */
 
 static bool check_mode(struct config_reader *r)
@@ -253,22 +218,11 @@ static bool check_mode(struct config_reader *r)
 
 static bool load_keys(struct config_reader *r, struct config *c)
 {
-	const char *slash = strrchr(r->file, '/'), *file = c->keys_file;
 	struct json_object *object;
-	size_t i;
 
-	if (*file != '/' && slash)
-		file = arena_printf(&c->arena, "%.*s/%s", (int)(slash - r->file), r->file, file);
 	r->path[0] = '\0';
-	object = config_parse_file(r, file);
-	if (!object)
-		return false;
-	if (!config_read_map(r, &key_map, object, &c->keys))
-		return false;
-	for (i = 0; i < c->keys.count; i++)
-		if (!check_key(r, (struct key *)c->keys.items + i))
-			return false;
-	return true;
+	object = config_parse_file(r, config_beside(r, c->keys_file));
+	return object && keys_read(r, object, &c->keys);
 }
 
 static void remember_files(struct config_watch *watch, const struct config_reader *r)

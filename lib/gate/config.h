@@ -59,6 +59,8 @@ struct limit {
 	bool enforce;
 };
 
+enum { KEY_HASHES = 2 /* the second while a key is changed for another */ };
+
 struct key {
 	const char *name;
 	const char **sha256_hex;
@@ -137,7 +139,7 @@ void config_warn(const struct config *c);
 
 /*
  * Whether one of the files is no longer what the last attempt saw, good or bad, and has been left alone since the last
- * look, or for a second (so that a file that is being written is not read in the middle).
+ * look, or for CONFIG_QUIET_MS (so that a file that is being written is not read in the middle).
  */
 bool config_changed(struct config_watch *watch);
 

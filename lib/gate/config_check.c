@@ -119,7 +119,7 @@ static bool check_trust(struct config_reader *r, struct config *c, struct provid
 
 static bool check_provider(struct config_reader *r, struct config *c, struct provider *p)
 {
-	const char *path = arena_printf(r->arena, "providers.%s", p->name), *host, *slash;
+	const char *path = arena_printf(r->arena, "providers.%s", p->name), *host;
 	size_t len = strlen(p->base_url);
 
 	host = strncmp(p->base_url, "http://", 7) == 0    ? p->base_url + 7
@@ -133,9 +133,8 @@ static bool check_provider(struct config_reader *r, struct config *c, struct pro
 		p->base_url = arena_strndup(r->arena, p->base_url, len - 1);
 	if (p->api_key.value && strpbrk(p->api_key.value, "\r\n"))
 		return config_fail(r, arena_printf(r->arena, "%s.api_key", path), "it contains a line break");
-	slash = strrchr(r->file, '/');
-	if (p->ca_file && *p->ca_file && *p->ca_file != '/' && slash)
-		p->ca_file = arena_printf(r->arena, "%.*s/%s", (int)(slash - r->file), r->file, p->ca_file);
+	if (p->ca_file && *p->ca_file)
+		p->ca_file = config_beside(r, p->ca_file);
 	if (p->api_key.unset)
 		p->off = arena_printf(r->arena, "the environment variable %s is not set", p->api_key.unset);
 	return check_trust(r, c, p);

@@ -195,6 +195,8 @@ static void check_keys_refused(const char *keys, const char *path, const char *c
 	check_message(u.keys, path, parts);
 }
 
+#define HEX_UPPER "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08"
+
 static void test_keys(void **state)
 {
 	struct config *c;
@@ -205,7 +207,8 @@ static void test_keys(void **state)
 		"// comment\n{'alice':{'sha256':['" HEX
 		"','0000000000000000000000000000000000000000000000000000000000000001'],"
 		"'team':'red','models':['gpt-4o-*','demo'],'expires':'2027-01-01T00:00:00Z'},"
-		"'root':{'sha256':'" HEX "','admin':true,'disabled':true}}",
+		"'root':{'sha256':'0000000000000000000000000000000000000000000000000000000000000002',"
+		"'admin':true,'disabled':true}}",
 		0644);
 	c = must_load(ALONE);
 	assert_int_equal(c->keys.count, 2);
@@ -252,6 +255,10 @@ static void test_bad_keys(void **state)
 	check_keys_refused("[]", "", PARTS("found an array", "an object"));
 	check_keys_refused("{'a':{}", "", PARTS("line 1"));
 	check_keys_refused("{'a':{'sha256':'" HEX "'},'a':{'sha256':'" HEX "'}}", "a", PARTS("twice"));
+	/* two names for one secret, or one twice, in whatever spelling */
+	check_keys_refused(
+		"{'a':{'sha256':'" HEX "'},'b':{'sha256':['" HEX_UPPER "']}}", "b.sha256", PARTS("stands in 'a' too"));
+	check_keys_refused("{'a':{'sha256':['" HEX "','" HEX "']}}", "a.sha256", PARTS("stands in 'a' too"));
 	unlink(u.keys);
 	check_message(u.keys, "", PARTS("cannot be read", "No such file"));
 }
