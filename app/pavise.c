@@ -6,6 +6,7 @@
 #include "edge/fcgi.h"
 #include "edge/super.h"
 #include "edge/upstream.h"
+#include "gate/ctl.h"
 #include "gate/worker.h"
 
 #include <getopt.h>
@@ -15,7 +16,7 @@
 
 enum { LOOK_MS = 200 /* how often a single worker looks after its files */ };
 
-static const char *config_path = "/etc/pavise/pavise.json";
+static const char *config_path = CTL_CONFIG;
 static struct config *config;
 static struct config_watch watch;
 static struct stats *stats;
@@ -163,24 +164,6 @@ static int serve(bool single)
 	return super_run(&super);
 }
 
-static int check(void)
-{
-	char message[CONFIG_MESSAGE];
-	struct config *c;
-
-	upstream_init();
-	c = config_load(config_path, &watch, message);
-	if (!c) {
-		fprintf(stderr, "%s\n", message);
-		return 1;
-	}
-	config_warn(c);
-	printf("%s: good (%zu providers, %zu models, %zu keys, %zu limits)\n", config_path, c->providers.count,
-		c->models.count, c->keys.count, c->limits.count);
-	config_free(c);
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
@@ -204,5 +187,5 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
-	return only_check ? check() : serve(single);
+	return only_check ? (int)ctl_check(config_path) : serve(single);
 }

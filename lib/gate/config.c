@@ -200,7 +200,7 @@ static const struct config_field top_fields[] = {
 		.doc = "the file of API keys, beside this one"},
 	{"log", CONFIG_GROUP, .table = &log_table, .doc = "one line a request"},
 };
-static const struct config_table top_table = CONFIG_TABLE(top_fields, config);
+const struct config_table config_table = CONFIG_TABLE(top_fields, config);
 
 /* ---- files ---- */
 
@@ -240,7 +240,7 @@ static bool load(struct config_reader *r, struct config *c, const char *path)
 {
 	struct json_object *object = config_parse_file(r, path);
 
-	if (!object || !config_read(r, &top_table, object, c) || !check_mode(r))
+	if (!object || !config_read(r, &config_table, object, c) || !check_mode(r))
 		return false;
 	if (!c->memcached.counters)
 		c->memcached.counters = c->memcached.servers;

@@ -130,6 +130,9 @@ struct config_watch {
 	uint64_t last; /* what the last look saw */
 };
 
+/* Everything that may stand in the file. */
+extern const struct config_table config_table;
+
 /* NULL with *message filled: file, path, what was found, what was expected. Reads ${NAME}s from the environment. */
 struct config *config_load(const char *path, struct config_watch *watch, char message[CONFIG_MESSAGE]);
 void config_free(struct config *c);
