@@ -158,8 +158,9 @@ static const struct config_field limit_fields[] = {
 	{"name", CONFIG_STRING, AT(limit, name), .required = true,
 		.doc = "a name for the log and for the refused client"},
 	{"count", CONFIG_WORD, AT(limit, count), "\"requests\"", .words = counts, .doc = "what is counted"},
-	{"per", CONFIG_STRINGS, AT(limit, per_names), "[\"key\"]", .min = 0, .max = 5,
-		.doc = "any of \"key\", \"team\", \"user\", \"ip\", \"model\"; [] = everyone together"},
+	{"per", CONFIG_STRINGS, AT(limit, per_names), .min = 0, .max = 5,
+		.doc = "any of \"key\", \"team\", \"user\", \"ip\", \"model\"; [] = everyone together; by default "
+		       "[\"key\"], which a limit in a key's own entry always is"},
 	{"amount", CONFIG_AMOUNT, AT(limit, amount), .required = true, .min = 1, .max = AMOUNT_MAX,
 		.doc = "more than 0: so many requests or tokens in a window, \"5.00\" dollars, or calls at the same time"},
 	{"window", CONFIG_DURATION, AT(limit, window), .min = S_US, .max = D_US, .words = months,
@@ -169,7 +170,7 @@ static const struct config_field limit_fields[] = {
 		       "default for all else), or \"local\" (count on this host alone)"},
 	{"enforce", CONFIG_BOOL, AT(limit, enforce), "true", .doc = "false: count and log, but refuse nobody"},
 };
-static const struct config_table limit_table = CONFIG_TABLE(limit_fields, limit);
+const struct config_table limit_table = CONFIG_TABLE(limit_fields, limit);
 
 static const struct config_field stream_fields[] = {
 	{"commit_after", CONFIG_DURATION, AT(config, stream.commit_after), "\"5s\"", .min = 0, .max = D_US,
@@ -225,7 +226,7 @@ static bool load_keys(struct config_reader *r, struct config *c)
 
 	r->path[0] = '\0';
 	object = config_parse_file(r, config_beside(r, c->keys_file));
-	return object && keys_read(r, object, &c->keys);
+	return object && keys_read(r, object, &c->keys) && config_check_own_limits(r, c);
 }
 
 static void remember_files(struct config_watch *watch, const struct config_reader *r)

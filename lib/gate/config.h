@@ -62,7 +62,7 @@ struct limit {
 	bool enforce;
 };
 
-enum { KEY_HASHES = 2 /* the second while a key is changed for another */ };
+enum { KEY_HASHES = 2 /* the second while a key is changed for another */, KEY_LIMITS = 16 };
 
 struct key {
 	const char *name;

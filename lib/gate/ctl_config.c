@@ -47,6 +47,7 @@ static const char *type_words(enum config_type type)
 	case CONFIG_WORD: return "one of ";
 	case CONFIG_STRINGS: return "a string or a list of them";
 	case CONFIG_PRICE: return "dollars per million tokens";
+	case CONFIG_AMOUNT: return "a number with at most 6 decimals";
 	case CONFIG_GROUP: return "an object";
 	case CONFIG_MAP: return "an object: NAME → settings";
 	case CONFIG_LIST: return "a list of objects";
@@ -58,7 +59,7 @@ static void add_range(struct buf *out, const struct config_field *f)
 {
 	const struct unit *units = f->type == CONFIG_DURATION ? durations : f->type == CONFIG_BYTES ? sizes : NULL;
 
-	if (f->max == 0)
+	if (f->max == 0 || f->type == CONFIG_AMOUNT) /* depends on what it counts: the doc says it */
 		return;
 	buf_adds(out, ", ");
 	if (units) {
@@ -77,6 +78,8 @@ static void print_setting(const struct config_field *f, const char *path)
 	struct buf text = BUF_INIT(CONFIG_TEXT);
 
 	buf_adds(&text, type_words(f->type));
+	if (f->words && f->type != CONFIG_WORD)
+		buf_adds(&text, " or ");
 	if (f->words)
 		add_words(&text, f->words);
 	add_range(&text, f);

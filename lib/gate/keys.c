@@ -22,6 +22,8 @@ static const struct config_field key_fields[] = {
 	{"expires", CONFIG_STRING, AT(key, expires), .doc = "a time such as 2027-01-01T00:00:00Z"},
 	{"disabled", CONFIG_BOOL, AT(key, disabled), "false", .doc = "refuse it"},
 	{"admin", CONFIG_BOOL, AT(key, admin), "false", .doc = "may use /admin and /metrics"},
+	{"limits", CONFIG_LIST, AT(key, limits), "[]", .min = 0, .max = KEY_LIMITS, .table = &limit_table,
+		.doc = "limits of its own, beside those that hold for all"},
 };
 const struct config_table key_table = CONFIG_TABLE(key_fields, key);
 static const struct config_field key_map = {"", CONFIG_MAP, .max = 1000000, .table = &key_table, .doc = "name → key"};
@@ -44,7 +46,7 @@ static bool check_key(struct config_reader *r, struct key *k)
 	if (k->expires && (k->expires_ms = clock_parse(k->expires)) < 0)
 		return config_fail(r, arena_printf(r->arena, "%s.expires", k->name),
 			"found \"%.80s\", expected a time such as \"2027-01-01T00:00:00Z\"", k->expires);
-	return true;
+	return config_check_limits(r, &k->limits, arena_printf(r->arena, "%s.limits", k->name), true);
 }
 
 struct owned_hash {
