@@ -104,8 +104,8 @@ struct txn {
 	bool body_sent; /* some of it, comments left out */
 	int64_t body_bytes;
 	enum cache_state cache, looked_up; /* what has become of it; what the lookup said */
-	bool collapsed; /* a stale one, where the call that was followed failed */
-	bool remember;  /* the answer, if it turns out to be one that may be */
+	bool collapsed;                    /* a stale one, where the call that was followed failed */
+	bool remember;                     /* the answer, if it turns out to be one that may be */
 	bool store_down, stored;
 	int64_t cache_age_ms, cache_ttl_ms;
 	struct answer_facts facts;
