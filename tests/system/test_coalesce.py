@@ -543,7 +543,8 @@ def test_without_the_leases_server_it_is_one_call_a_host(start, folder, pool):
 def test_the_leases_server_stops_in_mid_stream(folder, memcached):
     """The host that watches goes on watching."""
     with Memcached(folder) as counters:
-        config = {"memcached": {"prefix": unique()[-16:].replace(" ", "x"), "counters": [str(counters.path)]}}
+        config = {"memcached": {"prefix": unique()[-16:].replace(" ", "x"), "counters": [str(counters.path)],
+                                "timeout": "200ms"}}
         with Stack(folder, config, memcached=memcached) as a, \
                 Stack(folder, config, memcached=memcached, provider_url=a.provider.url) as b:
             prompt = a.provider.manual()
