@@ -103,7 +103,7 @@ static bool may_offer(struct txn *t)
 {
 	if (!t->lead && !t->watching)
 		return false;
-	return fcgi_waiting() < (lead_followed(t) ? WAITING_MAX_FOLLOWED : WAITING_MAX);
+	return fcgi_waiting() < WAITING_MAX || (fcgi_waiting() < WAITING_MAX_FOLLOWED && lead_followed(t));
 }
 
 static bool send(struct txn *t, const char *bytes, size_t len, bool flush)
