@@ -55,7 +55,9 @@ def leader_of(stack, call):
 
 def content(stream):
     """Of its next event."""
-    return stream.next_data().json["choices"][0]["delta"]["content"]
+    said = stream.next_data().json
+    assert "choices" in said, said
+    return said["choices"][0]["delta"]["content"]
 
 
 def last(stream):

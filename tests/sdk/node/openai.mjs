@@ -2,7 +2,7 @@
 import OpenAI from "openai";
 import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
-import { assert, check, forms, plain, providerStatuses, setup, thrown, unique, untilRefused, watched }
+import { assert, check, forms, leftAlone, plain, providerStatuses, setup, thrown, unique, untilRefused, watched }
 	from "./checks.mjs";
 
 function client(options = {}) {
@@ -274,6 +274,7 @@ async function leave(openai, model, prompt) {
 await check("abort: a miss", async () => {
 	const { openai, caches } = client();
 	assert.equal(await leave(openai, "fake", setup.prompts.abort), "one");
+	await leftAlone();
 	const body = { model: "fake", messages: user(setup.prompts.abort) };
 	const whole = await openai.chat.completions.create(body);
 	const again = await openai.chat.completions.create(body);
