@@ -22,7 +22,7 @@ static void log_who(struct log_line *l, const struct txn *t)
 	log_str(l, "request_id", text_or_null(t->request_id));
 	log_str(l, "trace_id", t->trace.trace_id);
 	log_str(l, "host.name", host);
-	log_str(l, "client.address", fcgi_param("REMOTE_ADDR"));
+	log_str(l, "client.address", text_or_null(t->client.logged));
 	log_str(l, "user_agent.original", http_header("user-agent"));
 	log_str(l, "http.request.method", t->method);
 	log_str(l, "url.path", t->path);

@@ -6,10 +6,10 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
-#include "edge/fcgi.h"
 #include "gate/answer.h"
 #include "gate/budget.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -19,34 +19,50 @@ enum {
 	IDENTITY_MAX = 61 /* a name of the longest prefix, limit and generation fits a key of memcached */
 };
 
+/* The parts one behind the other; whether all are short and plain, so that they cannot be taken for one another. */
+struct who {
+	struct buf text;
+	bool plain;
+};
+
+static void add_who(struct who *w, const char *name, const char *value)
+{
+	size_t len = strlen(value);
+
+	if (w->text.len)
+		buf_add(&w->text, "", 1);
+	buf_printf(&w->text, "%s=", name);
+	buf_add(&w->text, value, len);
+	w->plain &= strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == len;
+}
+
 /* Who is counted, readable in the key where it can be: "key=alice,model=gpt-4o". */
 static void identity(const struct txn *t, const struct limit *l, char out[IDENTITY_MAX])
 {
-	struct buf text = BUF_INIT(4096);
+	struct who w = {.text = BUF_INIT(INT_MAX), .plain = true};
 	uint8_t hash[SHA256_BYTES];
+	size_t i;
 
 	if (l->per & PER_KEY)
-		buf_printf(&text, "key=%s", t->key->name);
+		add_who(&w, "key", t->key->name);
 	if (l->per & PER_TEAM) /* a key without a team is a team of its own */
-		buf_printf(&text, "%s%s=%s", text.len ? "," : "", t->key->team ? "team" : "alone",
-			t->key->team ? t->key->team : t->key->name);
+		add_who(&w, t->key->team ? "team" : "alone", t->key->team ? t->key->team : t->key->name);
 	if (l->per & PER_USER) /* who names none is one with all others who do not */
-		buf_printf(&text, "%suser=%s", text.len ? "," : "", t->chat.user ? t->chat.user : "");
+		add_who(&w, t->chat.user ? "user" : "nobody", t->chat.user ? t->chat.user : "");
 	if (l->per & PER_IP)
-		buf_printf(&text, "%sip=%s", text.len ? "," : "", fcgi_param("REMOTE_ADDR"));
+		add_who(&w, "ip", t->client.counted ? t->client.counted : "");
 	if (l->per & PER_MODEL)
-		buf_printf(&text, "%smodel=%s", text.len ? "," : "", t->model->name);
-	if (text.len == 0) {
+		add_who(&w, "model", t->model->name);
+	if (w.text.len == 0) {
 		snprintf(out, IDENTITY_MAX, "everyone");
-	} else if (text.len < IDENTITY_MAX &&
-		   strspn(text.data, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-=,") ==
-			   text.len) {
-		memcpy(out, text.data, text.len + 1);
+	} else if (w.plain && w.text.len < IDENTITY_MAX) {
+		for (i = 0; i <= w.text.len; i++)
+			out[i] = w.text.data[i] || i == w.text.len ? w.text.data[i] : ',';
 	} else {
-		hash_sha256(text.data, text.len, hash);
+		hash_sha256(w.text.data, w.text.len, hash);
 		hash_hex(hash, 16, out);
 	}
-	buf_release(&text);
+	buf_release(&w.text);
 }
 
 static void month_of(int64_t now_ms, int64_t *start_ms, int64_t *end_ms)

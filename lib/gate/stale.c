@@ -65,6 +65,7 @@ static struct txn refresh_of(const struct txn *t)
 		.path = t->path,
 		.trace = t->trace,
 		.key = t->key,
+		.client = t->client,
 		.body = t->body,
 		.chat = t->chat,
 		.model = t->model,

@@ -6,6 +6,7 @@
 #include "base/heap.h"
 #include "edge/fcgi.h"
 #include "gate/answer.h"
+#include "gate/client.h"
 #include "gate/cors.h"
 #include "gate/stale.h"
 #include "wire/embeddings.h"
@@ -133,6 +134,7 @@ static void begin(struct txn *t)
 	}
 	if (!http_trace_parse(http_header("traceparent"), &t->trace))
 		http_trace_begin(&t->trace);
+	client_identify(t);
 }
 
 static enum verdict walk(struct txn *t)

@@ -73,6 +73,10 @@ struct txn {
 	char request_id[129];
 	struct http_trace trace;
 	const struct key *key;
+	struct {
+		const char *logged;  /* its address as log.client_address wants it; NULL = not */
+		const char *counted; /* what limits per ip count together: the address, of IPv6 its /64 */
+	} client;
 
 	/* the request */
 	struct json_object *body;
