@@ -32,7 +32,10 @@ enum verdict limit_decide(struct txn *t);
  */
 void limit_peek(struct txn *t);
 
-/* Of the limits that count this request, the one with the least left; NULL if there is none. */
-const struct limit_use *limit_tightest(const struct txn *t);
+/* Of the limits of one kind that bind this request, the one with the least left; NULL if there is none. */
+const struct limit_use *limit_tightest(const struct txn *t, enum limit_count count);
+
+/* Nobody can count for it now, and it is set to refuse then. */
+enum verdict limit_store_down(struct txn *t, const struct limit_use *use);
 
 #endif

@@ -55,6 +55,8 @@ struct limit_use {
 	int64_t end_ms;    /* of its window, clock_real_ms() */
 	int64_t used;      /* this request included; of tokens and money: settled and reserved; -1 = nobody knows */
 	bool charged;      /* on memcached's counter */
+	bool unknown;      /* memcached did not say, and on_store_down has decided */
+	bool would_refuse; /* it does not enforce */
 	/* tokens and money: gate/budget */
 	struct store_item *look; /* of the batch */
 	int64_t settled;         /* of `used`, what has been spent for sure; -1 = nobody knows */
@@ -90,7 +92,6 @@ struct txn {
 	struct limit_use limits[TXN_LIMITS];
 	size_t limit_count;
 	const struct limit_use *refused_by;
-	const char *would_refuse; /* a limit that does not enforce */
 	struct store_item *entry; /* of the batch: the cached answer; NULL = not asked for */
 	const char *epoch_keys[TXN_EPOCHS];
 	struct store_item **epoch_items; /* of the batch, by server of the entries: TXN_EPOCHS in a row, or NULL */
