@@ -162,7 +162,7 @@ static void print_command(struct buf *out, const struct store_item *item)
 		break;
 	case STORE_DECR: buf_printf(out, "ma %s MD D%llu v\r\n", item->key, delta); break;
 	case STORE_SET: print_value(out, item, ""); break;
-	case STORE_ADD: print_value(out, item, " ME"); break;
+	case STORE_ADD: print_value(out, item, " ME c"); break;
 	case STORE_DELETE:
 		if (item->cas)
 			buf_printf(out, "md %s C%llu\r\n", item->key, (unsigned long long)item->cas);
@@ -348,9 +348,11 @@ static enum taken take_answer(struct store_server *v)
 	if (strncmp(line, "VA ", 3) == 0) {
 		taken = take_value(v, item, line, (size_t)(end + 1 - v->in.data));
 	} else {
-		if (strncmp(line, "HD", 2) == 0 && !wants_value(item))
+		if (strncmp(line, "HD", 2) == 0 && !wants_value(item)) {
 			item->result = STORE_OK;
-		else if (strncmp(line, "EN", 2) == 0 || strncmp(line, "NF", 2) == 0)
+			if (strncmp(line, "HD c", 4) == 0)
+				item->cas = strtoull(line + 4, NULL, 10);
+		} else if (strncmp(line, "EN", 2) == 0 || strncmp(line, "NF", 2) == 0)
 			item->result = STORE_MISS;
 		else if (strncmp(line, "EX", 2) == 0 || (strncmp(line, "NS", 2) == 0 && item->op == STORE_ADD))
 			item->result = STORE_EXISTS;

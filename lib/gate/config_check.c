@@ -9,6 +9,8 @@
 
 #define MILLION 1000000LL
 
+enum { CALLS_MAX = 10000 /* slots that must be looked through to find that none is free */ };
+
 static const char *const pers[] = {
 	"key", "team", "user", "ip", "model", NULL}; /* in the order of enum limit_per's bits */
 
@@ -212,6 +214,8 @@ static bool check_amount(struct config_reader *r, struct limit *l, const char *p
 		l->amount *= MILLION;
 		return true;
 	}
+	if (l->count == COUNT_CONCURRENT && l->amount > CALLS_MAX * MILLION)
+		return config_fail(r, path, "expected at most %d calls at the same time", CALLS_MAX);
 	if (l->amount % MILLION || l->amount == 0)
 		return config_fail(r, path, "expected a whole number, 1 or more");
 	l->amount /= MILLION;
@@ -237,7 +241,7 @@ static bool check_limit(struct config_reader *r, struct config *c, size_t index)
 {
 	struct limit *l = (struct limit *)c->limits.items + index;
 	const char *path = arena_printf(r->arena, "limits[%zu]", index), **name;
-	size_t i;
+	size_t i, calls;
 
 	if (!config_name_valid(l->name))
 		return config_fail(r, arena_printf(r->arena, "%s.name", path),
@@ -251,6 +255,10 @@ static bool check_limit(struct config_reader *r, struct config *c, size_t index)
 		return false;
 	if (l->on_store_down < 0)
 		l->on_store_down = l->count == COUNT_REQUESTS ? STORE_DOWN_OPEN : STORE_DOWN_CLOSED;
+	for (i = calls = 0; i <= index; i++)
+		calls += l[(ptrdiff_t)i - (ptrdiff_t)index].count == COUNT_CONCURRENT;
+	if (calls > STATS_CALL_LIMITS / 2) /* the other half may stand in the keys file */
+		return config_fail(r, path, "at most %d limits may count \"concurrent\"", STATS_CALL_LIMITS / 2);
 	for (name = l->per_names; *name; name++) {
 		for (i = 0; pers[i] && strcmp(pers[i], *name) != 0; i++)
 			;

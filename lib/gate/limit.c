@@ -125,8 +125,7 @@ int64_t limit_ttl_s(const struct limit_use *use)
 	return (left > 0 ? left : 0) + SLACK_S;
 }
 
-/* Without a model, those that are not per model. */
-static void use_all(struct txn *t)
+void limit_uses(struct txn *t)
 {
 	const struct config_items *lists[] = {&t->config->limits, t->key ? &t->key->limits : NULL};
 	int64_t now = clock_real_ms();
@@ -147,7 +146,7 @@ void limit_prepare(struct txn *t)
 	struct limit_use *use;
 	size_t i;
 
-	use_all(t);
+	limit_uses(t);
 	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
 		if (budget_counts(use->limit))
@@ -169,7 +168,7 @@ void limit_peek(struct txn *t)
 	struct limit_use *use;
 	size_t i, count = t->batch_count;
 
-	use_all(t);
+	limit_uses(t);
 	t->batch = items;
 	t->batch_count = 0;
 	for (i = 0; i < t->limit_count; i++) {

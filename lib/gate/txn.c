@@ -25,6 +25,7 @@ static const struct stage chat_stages[] = {
 	{"lookup", stage_lookup},     /* cached answer? serve it, JSON or stream */
 	{"route", stage_route},       /* may it go to a provider now? */
 	{"coalesce", stage_coalesce}, /* is somebody asking this right now? follow them */
+	{"slots", stage_slots},       /* how many calls are made at the same time? */
 	{"relay", stage_relay},       /* call it, pass its answer on as it comes, remember it */
 	{NULL, NULL},
 };

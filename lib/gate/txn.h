@@ -101,6 +101,7 @@ struct txn {
 	struct embed *embed; /* embeddings: their inputs; NULL = not asked for */
 	bool stale_if_error; /* there is an entry that is better than the provider's failure */
 	bool refresh;        /* the answer was stale: a fresh one is to be fetched behind it */
+	struct slots *slots; /* while this call counts against limits of calls at the same time */
 	struct lead *lead;   /* while others may follow this call; NULL = nobody can */
 
 	/* the answer */
@@ -169,6 +170,7 @@ enum verdict stage_meter(struct txn *t);
 enum verdict stage_lookup(struct txn *t);
 enum verdict stage_route(struct txn *t);
 enum verdict stage_coalesce(struct txn *t);
+enum verdict stage_slots(struct txn *t);
 enum verdict stage_relay(struct txn *t);
 void account(struct txn *t);
 void account_refresh(struct txn *t);
