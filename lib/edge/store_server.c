@@ -137,10 +137,14 @@ void store_server_timed_out(struct store_server *v)
 		store_server_failed(v, "does not answer in time");
 }
 
-/* Beyond it memcached takes a number of seconds for a date: so a date is what it gets. */
+/* Beyond it memcached takes a number of seconds for a date, of 32 bits: so a date is what it gets. */
 static unsigned long long exptime(uint32_t ttl_s)
 {
-	return ttl_s <= STORE_TTL_MAX ? ttl_s : (unsigned long long)clock_real_ms() / 1000 + ttl_s;
+	unsigned long long date = (unsigned long long)clock_real_ms() / 1000 + ttl_s;
+
+	if (ttl_s <= STORE_TTL_MAX)
+		return ttl_s;
+	return date <= INT32_MAX ? date : STORE_TTL_MAX;
 }
 
 static void print_value(struct buf *out, const struct store_item *item, const char *mode)
