@@ -380,6 +380,23 @@ check("retry: not when we say so")(lambda: only_once("off", "x"))
 check("retry: not when the provider says so")(lambda: only_once("fake", PROMPTS["do not retry"]))
 
 
+@check("wait: an hour, as a provider says it")
+def _():
+    client = Client(max_retries=2)
+    e = thrown(client.chat.completions.create, model="fake", messages=user(PROMPTS["in an hour"]))
+    assert isinstance(e, openai.RateLimitError), repr(e)
+    assert client.statuses == [429]  # this one gives up by itself
+
+
+@check("wait: not for as long as we would have to say")
+def _():
+    client, body = Client(url=SETUP["month_url"], max_retries=2), {"messages": user(unique("this month"))}
+    client.chat.completions.create(model="demo", **body)
+    e = thrown(client.chat.completions.create, model="demo", **body)
+    assert isinstance(e, openai.RateLimitError), repr(e)
+    assert client.statuses == [200, 429] and int(e.response.headers["retry-after"]) > 120
+
+
 def leave(client, **body):
     """Leaves with the first piece of text."""
     with client.chat.completions.create(stream=True, **body) as stream:
