@@ -17,7 +17,7 @@ enum {
 	RETRY_US = 100000,      /* a batch that memcached has not taken is offered again */
 	PATIENCE_US = 2000000,  /* … and the end: a memcached that is thought down is asked again every second */
 	BATCH_BYTES = 512 * 1024,
-	PIECE_MIN = 4 * 1024, /* what a full memcached refuses in one size, it may have room for in another */
+	PIECE_MIN = 4 * 1024,    /* what a full memcached refuses in one size, it may have room for in another */
 	RENEW_SLACK_US = 250000, /* an event that comes within it saves waking up for the lease alone */
 	KEPT_MAX = 4 << 20,      /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
 	EVENTS_MAX = 64 << 20,   /* in one go */
@@ -32,9 +32,9 @@ struct lead {
 	struct buf batch, framed, text;
 	uint32_t batches;
 	size_t piece_max; /* bytes of one */
-	bool waiting; /* the batch was offered in vain. It may have arrived all the same: nothing is added to it */
-	bool remote;  /* other hosts follow */
-	bool lost;    /* events that cannot be followed any more: only the end can */
+	bool waiting;     /* the batch was offered in vain. It may have arrived all the same: nothing is added to it */
+	bool remote;      /* other hosts follow */
+	bool lost;        /* events that cannot be followed any more: only the end can */
 	int64_t renew_us, batch_us;
 	struct usage_view asking, others;
 };
