@@ -27,12 +27,18 @@ void channel_published(struct stats_channel *c, int slot, uint32_t batches, bool
 void channel_touch(struct stats_channel *c, int slot);
 /* Lets go of it, and wakes everybody: they look whether it has ended, and what becomes of it if not. */
 void channel_leave(struct stats *s, int slot);
+/* Whether a worker leads what has this hash, and which, whenever it was asked: for who knows no more of it. 0: nothing
+ * any more. */
+void channel_lead(struct stats *s, int slot, uint64_t hash);
+bool channel_led(const struct stats *s, uint64_t hash);
 /* How many workers follow the stream. */
 int channel_followers(const struct stats *s, uint64_t stream);
 
 /* A follower's: its interest, counted until channel_unfollow() or its death. */
 void channel_follow(struct stats *s, struct stats_channel *c, int slot, uint64_t stream, unsigned wanted);
 void channel_unfollow(struct stats *s, int slot);
+/* Whether somebody asks this question now. */
+bool channel_owned(const struct stats_channel *c, uint64_t question);
 /* Whether somebody still speaks for this stream. */
 bool channel_alive(const struct stats_channel *c, uint64_t question, uint64_t stream);
 /* Sleeps until seq is no longer what was seen, for at most timeout_us. */

@@ -31,7 +31,7 @@ enum store_op {
 	STORE_INCR,  /* by `delta`; if it is not there, made with `initial` (0: `delta`) and `ttl_s` → number */
 	STORE_DECR,  /* by `delta`, stops at 0, a missing key stays missing → number */
 	STORE_SET,   /* value, ttl_s */
-	STORE_ADD,   /* the same, but only if there is no such key */
+	STORE_ADD,   /* the same, but only if there is no such key → cas */
 	STORE_DELETE /* with `cas`: only if nobody has changed it since */
 };
 
@@ -48,9 +48,9 @@ struct store_item {
 	enum store_pool pool;
 	const char *key; /* printable ASCII without spaces, at most STORE_KEY_MAX bytes */
 	int server;      /* 0: where the ring puts the key; else of the pool's servers, counted from 1 */
-	uint32_t ttl_s;  /* 0 = for ever; at most STORE_TTL_MAX: memcached takes more for a date */
+	uint32_t ttl_s;  /* 0 = for ever; more than STORE_TTL_MAX goes by the clock of memcached's host */
 	uint64_t delta, initial;
-	uint64_t cas;      /* 0 = whatever it is */
+	uint64_t cas;      /* DELETE: 0 = whatever it is; GET, GAT, ADD: filled */
 	const void *value; /* SET: read; GET: filled with memory of the store's, valid until the next store_run()
 				or store_end() */
 	size_t value_len;
@@ -79,6 +79,8 @@ void store_free(struct store *s);
 
 /* A new request: it may wait for the store again. */
 void store_begin(struct store *s);
+/* The same for who has nothing better to do than to wait: for so long, if that is more than the timeout. */
+void store_begin_patient(struct store *s, int64_t wait_us);
 /* A request that lasts and needs the store again: it may wait for the servers that have not let it wait in vain within
  * the last second. */
 void store_again(struct store *s);

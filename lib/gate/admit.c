@@ -11,6 +11,7 @@
 #include "gate/budget.h"
 #include "gate/coalesce.h"
 #include "gate/limit.h"
+#include "gate/slots.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -159,15 +160,6 @@ static enum verdict refuse(struct txn *t, const struct admission *a, const struc
 		by->limit->name);
 }
 
-static enum verdict store_is_down(struct txn *t, const struct limit_use *by)
-{
-	t->refused_by = by;
-	t->retry_after_ms = PENDING_RETRY_MS;
-	return txn_fail(t, ERR_LIMIT_STORE_DOWN, NULL,
-		"The budget '%s' cannot be counted at the moment, and it is set to refuse then. Try again soon.",
-		by->limit->name);
-}
-
 /* ---- the reservation ---- */
 
 static void wait_a_little(void)
@@ -194,7 +186,7 @@ static enum verdict take(struct txn *t, struct admission *a)
 	}
 	if (verdict == BUDGET_TAKEN)
 		return NEXT;
-	return verdict == BUDGET_UNKNOWN ? store_is_down(t, by) : refuse(t, a, by);
+	return verdict == BUDGET_UNKNOWN ? limit_store_down(t, by) : refuse(t, a, by);
 }
 
 static const char *cap_field(const struct txn *t, const struct measure *m)
@@ -229,27 +221,30 @@ static void settle_cap(struct txn *t, struct admission *a, const struct measure 
 		lead_leave(t);
 }
 
-static const char *first_dry(const struct txn *t)
+/* Of all that do not enforce. */
+static void would_refuse(struct txn *t, int count)
 {
 	size_t i;
 
 	for (i = 0; i < t->limit_count; i++)
-		if (budget_counts(t->limits[i].limit) && !t->limits[i].limit->enforce)
-			return t->limits[i].limit->name;
-	return NULL;
+		t->limits[i].would_refuse |= t->limits[i].limit->count == count && !t->limits[i].limit->enforce;
 }
 
 /* A limit that does not enforce refuses nobody: what it has no bound for it counts when it is over. */
 static enum verdict find_bound(struct txn *t, struct admission *a, const struct measure *m)
 {
-	bool usd = counts(t, true, COUNT_USD), tokens = counts(t, true, COUNT_TOKENS);
+	static const int kinds[] = {COUNT_USD, COUNT_TOKENS};
+	bool money = counts(t, false, COUNT_USD);
+	size_t i;
 
-	if (bound_of(&a->bound, t->model, m, counts(t, false, COUNT_USD), &t->err) == 0)
-		return NEXT;
-	if (usd || (tokens && bound_of(&a->bound, t->model, m, false, &t->err) != 0))
-		return FAILED;
+	for (i = money ? 0 : 1; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		if (bound_of(&a->bound, t->model, m, kinds[i] == COUNT_USD, &t->err) == 0)
+			break;
+		if (counts(t, true, kinds[i]))
+			return FAILED;
+		would_refuse(t, kinds[i]);
+	}
 	t->err = (struct err){.code = ERR_NONE};
-	t->would_refuse = first_dry(t);
 	return NEXT;
 }
 
@@ -264,7 +259,8 @@ enum verdict stage_admit(struct txn *t)
 	a = arena_alloc(t->arena, sizeof(*a));
 	t->endpoint->operation->measure(&m, t->body);
 	if (find_bound(t, a, &m) != NEXT || take(t, a) != NEXT) {
-		lead_leave(t);
+		slots_release(t);
+		lead_leave(t); /* it is this client's refusal, and not that of those who follow */
 		return FAILED;
 	}
 	settle_cap(t, a, &m, enforced);

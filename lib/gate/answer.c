@@ -1,20 +1,21 @@
 /* One place for the headers that every answer has, so that no path can forget one. */
 #include "gate/answer.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "edge/fcgi.h"
 #include "edge/sse.h"
 #include "gate/cache_status.h"
+#include "gate/coalesce.h"
 #include "gate/cors.h"
-#include "gate/limit.h"
+#include "gate/limit_headers.h"
 #include "gate/stale.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum {
-	WAITING_MAX = 16 << 20 /* of one slow client, in memory */,
+	WAITING_MAX = 16 << 20,          /* of one slow client, in memory; then it is waited for */
+	WAITING_MAX_FOLLOWED = 64 << 20, /* … or while others follow, given up */
 	HEAD_MAX = 16 * 1024,
 	BODY_MAX = 64 * 1024,
 	ID_BYTES = 12
@@ -46,27 +47,6 @@ void answer_reset_text(int64_t ms, char *out, size_t room)
 			(long long)(s % 60));
 }
 
-/* Of the tightest limit: the one with the least left. */
-static void add_rate_limit(struct txn *t, struct buf *head)
-{
-	const struct limit_use *use;
-	char reset[32];
-	int64_t left;
-
-	if (t->key && t->limit_count == 0 && t->config->limits.count)
-		limit_peek(t);
-	use = limit_tightest(t);
-	if (!use)
-		return;
-	http_head_add(head, "x-ratelimit-limit-requests", "%lld", (long long)use->limit->amount);
-	left = use->end_ms - clock_real_ms();
-	answer_reset_text(left > 0 ? left : 0, reset, sizeof(reset));
-	if (use->used >= 0)
-		http_head_add(head, "x-ratelimit-remaining-requests", "%lld",
-			(long long)(use->used < use->limit->amount ? use->limit->amount - use->used : 0));
-	http_head_add(head, "x-ratelimit-reset-requests", "%s", reset);
-}
-
 static void add_usd(struct buf *head, const char *name, int64_t pusd)
 {
 	char text[LOG_USD_TEXT];
@@ -77,23 +57,6 @@ static void add_usd(struct buf *head, const char *name, int64_t pusd)
 	http_head_add(head, name, "%s", text);
 }
 
-/* Of the tightest limit of money, reservations taken off; an answer whose cost is known has settled its own. */
-static void add_budget(const struct txn *t, struct buf *head)
-{
-	const struct limit_use *use;
-	int64_t least = -1, left;
-	size_t i;
-
-	for (i = 0; i < t->limit_count; i++) {
-		use = &t->limits[i];
-		if (use->limit->count != COUNT_USD || !use->limit->enforce || use->used < 0)
-			continue;
-		left = use->used < use->limit->amount ? use->limit->amount - use->used : 0;
-		least = least < 0 || left < least ? left : least;
-	}
-	add_usd(head, "x-pavise-budget-remaining-usd", least);
-}
-
 static void add_common(struct txn *t, struct buf *head, int status, const char *content_type)
 {
 	http_head_status(head, status);
@@ -102,16 +65,23 @@ static void add_common(struct txn *t, struct buf *head, int status, const char *
 	http_head_add(head, "x-request-id", "%s", t->request_id);
 	if (*t->upstream_request_id)
 		http_head_add(head, "x-pavise-upstream-request-id", "%s", t->upstream_request_id);
-	add_rate_limit(t, head);
+	limit_headers_add(t, head);
 	cache_status_add(t, head, status);
 	add_usd(head, "x-pavise-cost-usd", t->cost_pusd);
 	add_usd(head, "x-pavise-saved-usd", t->saved_pusd);
-	add_budget(t, head);
 	if (t->schema)
 		http_head_add(head, "X-Pavise-Schema", "%s", t->schema);
 	cors_add(t, head);
 	t->status = status;
 	t->head_sent = true;
+}
+
+/* While others depend on this worker, it does not wait for its own client. */
+static bool may_offer(struct txn *t)
+{
+	if (!t->lead && !t->watching)
+		return false;
+	return fcgi_waiting() < WAITING_MAX || (fcgi_waiting() < WAITING_MAX_FOLLOWED && lead_followed(t));
 }
 
 static bool send(struct txn *t, const char *bytes, size_t len, bool flush)
@@ -120,8 +90,10 @@ static bool send(struct txn *t, const char *bytes, size_t len, bool flush)
 		return true;
 	if (t->client_gone)
 		return false;
-	if (t->lead && flush && fcgi_waiting() < WAITING_MAX)
+	if (flush && may_offer(t))
 		t->client_gone = fcgi_offer(bytes, len) != 0;
+	else if (flush && lead_followed(t))
+		t->client_gone = true; /* too slow for the others */
 	else if (fcgi_write(bytes, len) != 0 || (flush && fcgi_flush() != 0))
 		t->client_gone = true;
 	return !t->client_gone;

@@ -120,7 +120,7 @@ enum budget_verdict budget_reserve(struct txn *t, const struct limit_use **by)
 		else if (use->used > use->limit->amount)
 			one = BUDGET_OVER;
 		if (one != BUDGET_TAKEN && !use->limit->enforce)
-			t->would_refuse = use->limit->name;
+			use->would_refuse = true;
 		else if (one != BUDGET_TAKEN && !*by) {
 			*by = use;
 			verdict = one;

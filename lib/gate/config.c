@@ -1,12 +1,11 @@
-/* The table of everything that can be configured, and the keys beside it. */
+/* The table of everything that can be configured. */
 #include "gate/config.h"
 
-#include "base/clock.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "edge/stats.h"
 #include "gate/config_check.h"
 #include "gate/config_price.h"
+#include "gate/keys.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -29,6 +28,7 @@ static const char *const store_downs[] = {"open", "closed", "local", NULL};
 static const char *const scopes[] = {"key", "team", "everyone", NULL};
 static const char *const cap_fields[] = {"max_completion_tokens", "max_tokens", NULL};
 static const char *const log_tos[] = {"fastcgi", "stderr", NULL};
+static const char *const addresses[] = {"full", "truncated", "off", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
 
 static const struct config_field workers_fields[] = {
@@ -63,6 +63,11 @@ static const struct config_field server_fields[] = {
 		.doc = "folder of the shared file"},
 	{"base_path", CONFIG_STRING, AT(config, server.base_path), "\"\"",
 		.doc = "where the program is mounted: \"/llm\""},
+	{"trusted_proxies", CONFIG_STRINGS, AT(config, server.trusted_proxies), "[]", .min = 0, .max = 256,
+		.doc = "who may say for whom they ask (X-Forwarded-For, user_header): addresses, or networks such as "
+		       "\"10.0.0.0/8\""},
+	{"user_header", CONFIG_STRING, AT(config, server.user_header),
+		.doc = "a header in which they name the end user, instead of the body's safety_identifier or user"},
 	{"cors", CONFIG_GROUP, .table = &cors_table, .doc = "browsers"},
 };
 static const struct config_table server_table = CONFIG_TABLE(server_fields, config);
@@ -167,8 +172,9 @@ static const struct config_field limit_fields[] = {
 	{"name", CONFIG_STRING, AT(limit, name), .required = true,
 		.doc = "a name for the log and for the refused client"},
 	{"count", CONFIG_WORD, AT(limit, count), "\"requests\"", .words = counts, .doc = "what is counted"},
-	{"per", CONFIG_STRINGS, AT(limit, per_names), "[\"key\"]", .min = 0, .max = 5,
-		.doc = "any of \"key\", \"team\", \"user\", \"ip\", \"model\"; [] = everyone together"},
+	{"per", CONFIG_STRINGS, AT(limit, per_names), .min = 0, .max = 5,
+		.doc = "any of \"key\", \"team\", \"user\", \"ip\", \"model\"; [] = everyone together; by default "
+		       "[\"key\"], which a limit in a key's own entry always is"},
 	{"amount", CONFIG_AMOUNT, AT(limit, amount), .required = true, .min = 1, .max = AMOUNT_MAX,
 		.doc = "more than 0: so many requests or tokens in a window, \"5.00\" dollars, or calls at the same time"},
 	{"window", CONFIG_DURATION, AT(limit, window), .min = S_US, .max = D_US, .words = months,
@@ -178,7 +184,7 @@ static const struct config_field limit_fields[] = {
 		       "default for all else), or \"local\" (count on this host alone)"},
 	{"enforce", CONFIG_BOOL, AT(limit, enforce), "true", .doc = "false: count and log, but refuse nobody"},
 };
-static const struct config_table limit_table = CONFIG_TABLE(limit_fields, limit);
+const struct config_table limit_table = CONFIG_TABLE(limit_fields, limit);
 
 static const struct config_field stream_fields[] = {
 	{"commit_after", CONFIG_DURATION, AT(config, stream.commit_after), "\"5s\"", .min = 0, .max = D_US,
@@ -192,6 +198,8 @@ static const struct config_field log_fields[] = {
 	{"to", CONFIG_WORD, AT(config, log.to), "\"fastcgi\"", .words = log_tos,
 		.doc = "the web server's error log, or our own stderr"},
 	{"level", CONFIG_WORD, AT(config, log.level), "\"info\"", .words = levels, .doc = "the least that is written"},
+	{"client_address", CONFIG_WORD, AT(config, log.client_address), "\"full\"", .words = addresses,
+		.doc = "\"full\", \"truncated\" (to a /24 of IPv4, a /48 of IPv6) or \"off\""},
 };
 static const struct config_table log_table = CONFIG_TABLE(log_fields, config);
 
@@ -214,41 +222,7 @@ static const struct config_field top_fields[] = {
 		.doc = "the file of API keys, beside this one"},
 	{"log", CONFIG_GROUP, .table = &log_table, .doc = "one line a request"},
 };
-static const struct config_table top_table = CONFIG_TABLE(top_fields, config);
-
-static const struct config_field key_fields[] = {
-	{"sha256", CONFIG_STRINGS, AT(key, sha256_hex), .required = true, .min = 1, .max = 2,
-		.doc = "the key's SHA-256 in hexadecimal, or two while it is changed"},
-	{"team", CONFIG_STRING, AT(key, team), .doc = "who shares its limits `per` team"},
-	{"models", CONFIG_STRINGS, AT(key, models), "[\"*\"]", .min = 0, .max = 256,
-		.doc = "patterns of models that it may call"},
-	{"expires", CONFIG_STRING, AT(key, expires), .doc = "a time such as 2027-01-01T00:00:00Z"},
-	{"disabled", CONFIG_BOOL, AT(key, disabled), "false", .doc = "refuse it"},
-	{"admin", CONFIG_BOOL, AT(key, admin), "false", .doc = "may use /admin and /metrics"},
-};
-static const struct config_table key_table = CONFIG_TABLE(key_fields, key);
-static const struct config_field key_map = {"", CONFIG_MAP, .max = 1000000, .table = &key_table, .doc = "name → key"};
-
-/* ---- keys ---- */
-
-static bool check_key(struct config_reader *r, struct key *k)
-{
-	size_t i;
-
-	if (!config_name_valid(k->name))
-		return config_fail(r, k->name, "a key's name is expected to be 1 to 64 of A-Z a-z 0-9 . _ -");
-	while (k->sha256_hex[k->sha256_count])
-		k->sha256_count++;
-	k->sha256 = arena_alloc(r->arena, k->sha256_count * sizeof(*k->sha256));
-	for (i = 0; i < k->sha256_count; i++)
-		if (!hash_unhex(k->sha256_hex[i], k->sha256[i], sizeof(k->sha256[i])))
-			return config_fail(r, arena_printf(r->arena, "%s.sha256", k->name),
-				"found \"%.80s\", expected 64 hexadecimal digits", k->sha256_hex[i]);
-	if (k->expires && (k->expires_ms = clock_parse(k->expires)) < 0)
-		return config_fail(r, arena_printf(r->arena, "%s.expires", k->name),
-			"found \"%.80s\", expected a time such as \"2027-01-01T00:00:00Z\"", k->expires);
-	return true;
-}
+const struct config_table config_table = CONFIG_TABLE(top_fields, config);
 
 /* ---- files ---- */
 
@@ -267,16 +241,8 @@ static bool check_mode(struct config_reader *r)
 static bool load_keys(struct config_reader *r, struct config *c)
 {
 	struct json_object *object = config_parse_file(r, config_beside(r, c->keys_file));
-	size_t i;
 
-	if (!object)
-		return false;
-	if (!config_read_map(r, &key_map, object, &c->keys))
-		return false;
-	for (i = 0; i < c->keys.count; i++)
-		if (!check_key(r, (struct key *)c->keys.items + i))
-			return false;
-	return true;
+	return object && keys_read(r, object, &c->keys) && config_check_own_limits(r, c);
 }
 
 static void remember_files(struct config_watch *watch, const struct config_reader *r)
@@ -294,7 +260,7 @@ static bool load(struct config_reader *r, struct config *c, const char *path)
 {
 	struct json_object *object = config_parse_file(r, path);
 
-	if (!object || !config_read(r, &top_table, object, c) || !check_mode(r))
+	if (!object || !config_read(r, &config_table, object, c) || !check_mode(r))
 		return false;
 	if (!c->memcached.counters)
 		c->memcached.counters = c->memcached.servers;

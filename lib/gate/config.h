@@ -7,6 +7,7 @@
 #define PAVISE_GATE_CONFIG_H
 
 #include "base/arena.h"
+#include "base/ip.h"
 #include "base/seal.h"
 #include "edge/upstream.h"
 #include "gate/config_table.h"
@@ -76,6 +77,8 @@ struct limit {
 	bool enforce;
 };
 
+enum { KEY_HASHES = 2 /* the second while a key is changed for another */, KEY_LIMITS = 16 };
+
 struct key {
 	const char *name;
 	const char **sha256_hex;
@@ -90,6 +93,7 @@ struct key {
 };
 
 enum log_to { LOG_TO_FASTCGI, LOG_TO_STDERR };
+enum client_address { ADDRESS_FULL, ADDRESS_TRUNCATED, ADDRESS_OFF };
 enum cache_scope { SCOPE_KEY, SCOPE_TEAM, SCOPE_EVERYONE };
 
 /* The longest that an answer may be remembered, in µs. */
@@ -104,6 +108,10 @@ struct config {
 		} workers;
 		int64_t max_body, body_timeout, shutdown_grace;
 		const char *run_dir, *base_path;
+		const char **trusted_proxies;
+		struct ip_net *proxies; /* the same */
+		size_t proxy_count;
+		const char *user_header; /* NULL: none */
 		struct {
 			const char **origins; /* none: off */
 			int64_t max_age;      /* µs */
@@ -133,7 +141,7 @@ struct config {
 	const char **forward_headers; /* of the client that go to the provider, and into the cache key */
 	const char *keys_file;
 	struct {
-		int to, level;
+		int to, level, client_address;
 	} log;
 	struct config_items keys;            /* struct key, from keys_file */
 	struct upstream_trust *system_trust; /* of the providers without a ca_file; NULL if none is https */
@@ -148,6 +156,9 @@ struct config_watch {
 	uint64_t last; /* what the last look saw */
 };
 
+/* Everything that may stand in the file. */
+extern const struct config_table config_table;
+
 /* NULL with *message filled: file, path, what was found, what was expected. Reads ${NAME}s from the environment. */
 struct config *config_load(const char *path, struct config_watch *watch, char message[CONFIG_MESSAGE]);
 void config_free(struct config *c);
@@ -157,7 +168,7 @@ void config_warn(const struct config *c);
 
 /*
  * Whether one of the files is no longer what the last attempt saw, good or bad, and has been left alone since the last
- * look, or for a second (so that a file that is being written is not read in the middle).
+ * look, or for CONFIG_QUIET_MS (so that a file that is being written is not read in the middle).
  */
 bool config_changed(struct config_watch *watch);
 

@@ -1,20 +1,27 @@
 /*
  * The leader's side. Until somebody follows, events are only kept; from then on they go out in small batches, the first
- * one at once. Publishing to nobody costs one look at memcached for the first event and two a second.
+ * one at once. Publishing to nobody costs one look at memcached for the first event, one a second, and two at the end.
  */
 #include "base/clock.h"
 #include "gate/cache.h"
 #include "gate/coalesce.h"
 #include "gate/published.h"
+#include "gate/value.h"
 #include "wire/usage.h"
 
+#include <poll.h>
 #include <stdio.h>
 
 enum {
 	BATCH_EVERY_US = 25000, /* a thousand followers are woken so often at most */
+	RETRY_US = 100000,      /* a batch that memcached has not taken is offered again */
+	PATIENCE_US = 2000000,  /* … and the end: a memcached that is thought down is asked again every second */
 	BATCH_BYTES = 512 * 1024,
-	KEPT_MAX = 4 << 20, /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
-	SHARED_S = 60       /* an answer that is not remembered, for those who wait for it */
+	PIECE_MIN = 4 * 1024,    /* what a full memcached refuses in one size, it may have room for in another */
+	RENEW_SLACK_US = 250000, /* an event that comes within it saves waking up for the lease alone */
+	KEPT_MAX = 4 << 20,      /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
+	EVENTS_MAX = 64 << 20,   /* in one go */
+	SHARED_S = 60            /* an answer that is not remembered, for those who wait for it */
 };
 
 struct lead {
@@ -24,8 +31,10 @@ struct lead {
 	struct buf kept; /* records of what has come and is not published */
 	struct buf batch, framed, text;
 	uint32_t batches;
-	bool remote; /* other hosts follow */
-	bool lost;   /* events that cannot be followed any more: only the end can */
+	size_t piece_max; /* bytes of one */
+	bool waiting;     /* the batch was offered in vain. It may have arrived all the same: nothing is added to it */
+	bool remote;      /* other hosts follow */
+	bool lost;        /* events that cannot be followed any more: only the end can */
 	int64_t renew_us, batch_us;
 	struct usage_view asking, others;
 };
@@ -48,16 +57,18 @@ void lead_begin(struct txn *t, const struct lease *lease, struct stats_channel *
 
 	*l = (struct lead){.lease = *lease,
 		.channel = channel,
-		.kept = BUF_INIT(KEPT_MAX),
-		.batch = BUF_INIT(2 * KEPT_MAX),
-		.framed = BUF_INIT(2 * KEPT_MAX),
-		.text = BUF_INIT(2 * KEPT_MAX),
+		.piece_max = BATCH_BYTES,
+		.kept = BUF_INIT(EVENTS_MAX),
+		.batch = BUF_INIT(2 * EVENTS_MAX),
+		.framed = BUF_INIT(2 * EVENTS_MAX),
+		.text = BUF_INIT(2 * EVENTS_MAX),
 		.renew_us = clock_mono_us() + LEASE_RENEW_US,
 		.asking = {.asked = true, .choices = t->chat.choices},
 		.others = {.choices = t->chat.choices}};
 	coalesce_name(t, lease->nonce, l->name);
 	arena_defer(t->arena, release, l);
 	t->lead = l;
+	channel_lead(t->worker->stats, t->worker->slot_index, coalesce_hash(t));
 	channel_open(channel, t->worker->slot_index, lease->nonce);
 }
 
@@ -90,7 +101,7 @@ static bool concerns_usage(const char *data, size_t len)
 	return memmem(data, len, "\"usage\"", 7) || memmem(data, len, "finish_reason", 13);
 }
 
-/* Most events are the same for everybody, and are not looked into. */
+/* Of providers that speak of usage at the end only, most events are the same for everybody, and not looked into. */
 static void add_event(struct lead *l, const char *data, size_t len)
 {
 	if (!concerns_usage(data, len)) {
@@ -101,74 +112,99 @@ static void add_event(struct lead *l, const char *data, size_t len)
 	add_view(l, &l->others, FOR_OTHERS, data, len);
 }
 
-static void put(struct txn *t, struct store_item item)
-{
-	if (t->lead->lost)
-		store_again(t->worker->store);
-	else
-		store_begin(t->worker->store); /* a late answer to something else is no reason to lose the followers */
-	store_run(t->worker->store, &item, 1);
-	if (item.result != STORE_OK)
-		t->lead->lost = true;
-}
-
-static void put_framed(struct txn *t, const char *key, const struct buf *payload)
+static enum store_result put(struct txn *t, const char *key, struct hash_part payload)
 {
 	struct lead *l = t->lead;
 	struct store_item item = coalesce_item(t, STORE_SET, key);
 
 	buf_reset(&l->framed);
-	value_frame(t, key, (struct hash_part){payload->data ? payload->data : "", payload->len}, &l->framed);
+	value_frame(t, key, payload, &l->framed);
 	item.value = l->framed.data;
 	item.value_len = l->framed.len;
-	put(t, item);
+	if (l->lost)
+		store_again(t->worker->store);
+	else
+		store_begin(t->worker->store); /* a late answer to something else is no reason to lose the followers */
+	store_run(t->worker->store, &item, 1);
+	return item.result;
 }
 
+/* In as many items as it takes: a large event is cut, and finer where memcached has no room. */
 static void send_batch(struct txn *t)
 {
 	struct lead *l = t->lead;
 	char key[COALESCE_NAME + 16];
+	enum store_result result;
+	size_t len;
 
-	if (!l->batch.len || l->lost)
-		return;
-	snprintf(key, sizeof(key), "%s:%u", l->name, l->batches);
-	put_framed(t, key, &l->batch);
-	buf_reset(&l->batch);
-	l->batches += !l->lost;
+	l->lost |= l->batch.overflow;
+	l->waiting = false;
+	while (l->batch.len && !l->lost) {
+		len = l->batch.len < l->piece_max ? l->batch.len : l->piece_max;
+		snprintf(key, sizeof(key), "%s:%u", l->name, l->batches);
+		result = put(t, key, (struct hash_part){l->batch.data, len});
+		l->waiting = result == STORE_DOWN;
+		if (l->waiting)
+			break;
+		if (result != STORE_OK) {
+			l->lost = len <= PIECE_MIN;
+			l->piece_max = len / 2;
+			continue;
+		}
+		l->batches++;
+		buf_drop(&l->batch, len);
+	}
 	channel_published(l->channel, t->worker->slot_index, l->batches, false);
 }
 
-/* What has come since the last batch. */
+/* What has come since the last batch, or that one again. */
 static void publish_kept(struct txn *t)
 {
 	struct lead *l = t->lead;
-	const char *bytes = l->kept.data, *data;
-	size_t left = l->kept.len, len;
+	const char *bytes, *data;
 	enum published_for whom;
+	size_t left, len;
 
-	while (published_next(&bytes, &left, &whom, &data, &len)) {
+	if (l->waiting)
+		send_batch(t);
+	bytes = l->kept.data;
+	left = l->kept.len;
+	while (!l->waiting && published_next(&bytes, &left, &whom, &data, &len)) {
 		add_event(l, data, len);
 		if (l->batch.len >= BATCH_BYTES)
 			send_batch(t);
 	}
-	buf_reset(&l->kept);
-	send_batch(t);
-	l->batch_us = clock_mono_us() + BATCH_EVERY_US;
+	buf_drop(&l->kept, l->kept.len - left);
+	if (!l->waiting)
+		send_batch(t);
+	l->batch_us = clock_mono_us() + (l->waiting ? RETRY_US : BATCH_EVERY_US);
+}
+
+static bool has_events(const struct lead *l)
+{
+	return (l->kept.len || l->waiting) && !l->lost;
 }
 
 /* ---- who follows ---- */
 
-/* Hosts that watch say so under the stream's name, for a few seconds each time. */
-static void look_for_others(struct txn *t)
+/* Hosts that watch say so under the stream's name, for a few seconds each time. While it is asked for, the lease is
+ * renewed: one round trip is nearly all that a stream which nobody follows pays for being led. False: memcached does
+ * not answer. */
+static bool look_for_others(struct txn *t)
 {
+	struct lead *l = t->lead;
 	char key[COALESCE_NAME + 16];
 	struct store_item item;
 
-	snprintf(key, sizeof(key), "%s:wanted", t->lead->name);
+	snprintf(key, sizeof(key), "%s:wanted", l->name);
 	item = coalesce_item(t, STORE_GET, key);
 	store_again(t->worker->store);
-	store_run(t->worker->store, &item, 1);
-	t->lead->remote = item.result == STORE_OK;
+	lease_renew(t, &l->lease, &item);
+	if (item.result != STORE_DOWN)
+		l->remote = item.result == STORE_OK;
+	channel_touch(l->channel, t->worker->slot_index);
+	l->renew_us = clock_mono_us() + LEASE_RENEW_US;
+	return item.result != STORE_DOWN;
 }
 
 static bool wants(const struct lead *l, unsigned what)
@@ -200,7 +236,9 @@ void lead_event(struct txn *t, const char *data, size_t len)
 		look_for_others(t);
 	}
 	published_add(&l->kept, FOR_ALL, data, len);
-	if (l->kept.overflow) {
+	if (l->kept.len >= BATCH_BYTES && wants(l, CHANNEL_EVENTS))
+		publish_kept(t);
+	if (l->kept.overflow || l->kept.len > KEPT_MAX) {
 		l->lost = true;
 		buf_release(&l->kept);
 	}
@@ -213,25 +251,21 @@ void lead_pump(struct txn *t)
 
 	if (!l)
 		return;
-	if (now >= l->renew_us) {
-		store_again(t->worker->store);
-		lease_renew(t, &l->lease);
+	if (now >= l->renew_us)
 		look_for_others(t);
-		channel_touch(l->channel, t->worker->slot_index);
-		l->renew_us = now + LEASE_RENEW_US;
-	}
-	if (l->kept.len && now >= l->batch_us && !l->lost && wants(l, CHANNEL_EVENTS))
+	if (has_events(l) && now >= l->batch_us && wants(l, CHANNEL_EVENTS))
 		publish_kept(t);
 }
 
 int64_t lead_next_us(const struct txn *t)
 {
 	const struct lead *l = t->lead;
+	int64_t renew_us;
 
 	if (!l)
 		return INT64_MAX;
-	return l->kept.len && !l->lost && wants(l, CHANNEL_EVENTS) && l->batch_us < l->renew_us ? l->batch_us
-												: l->renew_us;
+	renew_us = l->renew_us + RENEW_SLACK_US;
+	return has_events(l) && wants(l, CHANNEL_EVENTS) && l->batch_us < renew_us ? l->batch_us : renew_us;
 }
 
 /* ---- the end ---- */
@@ -244,6 +278,7 @@ void lead_leave(struct txn *t)
 		return;
 	store_again(t->worker->store);
 	lease_give_back(t, &l->lease);
+	channel_lead(t->worker->stats, t->worker->slot_index, 0);
 	channel_leave(t->worker->stats, t->worker->slot_index);
 	t->lead = NULL;
 }
@@ -254,13 +289,28 @@ static void say_end(struct txn *t, struct json_object *end)
 	struct lead *l = t->lead;
 	char key[COALESCE_NAME + 16];
 
-	json_set_int(end, "batches", l->lost ? -1 : (int64_t)l->batches);
+	json_set_int(end, "batches", l->lost || l->waiting ? -1 : (int64_t)l->batches);
 	buf_reset(&l->text);
 	json_print(&l->text, end);
 	snprintf(key, sizeof(key), "%s:end", l->name);
-	put_framed(t, key, &l->text);
+	put(t, key, (struct hash_part){l->text.data, l->text.len});
 	channel_published(l->channel, t->worker->slot_index, l->batches, true);
 	lead_leave(t);
+}
+
+/* Those who follow would lose all of it to a memcached that does not answer for a moment. Where it is known to be down,
+ * only those who have begun to read are waited for: the others go on without. */
+static void wait_for_store(struct txn *t)
+{
+	int64_t end_us = clock_mono_us() + PATIENCE_US;
+
+	if (!t->lead->batches && store_server_down(t->worker->store, STORE_CACHE, t->entry->server))
+		return;
+	store_begin(t->worker->store);
+	while (!look_for_others(t) && clock_mono_us() < end_us) {
+		poll(NULL, 0, RETRY_US / 1000);
+		store_begin(t->worker->store);
+	}
 }
 
 static void flush_events(struct txn *t)
@@ -270,7 +320,7 @@ static void flush_events(struct txn *t)
 	if (!wants(l, CHANNEL_EVENTS) || l->lost)
 		return;
 	publish_kept(t);
-	if (usage_owed(&l->asking)) {
+	if (!l->waiting && usage_owed(&l->asking)) {
 		buf_reset(&l->text);
 		json_print(&l->text, usage_owed(&l->asking));
 		published_add(&l->batch, FOR_ASKING, l->text.data, l->text.len);
@@ -278,20 +328,29 @@ static void flush_events(struct txn *t)
 	}
 }
 
-/* What has become of the answer: "stored" under the question, "shared" under the stream's name, or "streamed" only. */
-static const char *share(struct txn *t, struct json_object *completion, const char *script, size_t script_len)
+static bool put_raw(struct txn *t, const char *key, const struct buf *raw)
 {
-	char key[COALESCE_NAME + 16];
+	struct value v;
+
+	return value_pack(t, key, SHARED_S, raw, &v) && value_store(t, &v);
+}
+
+/* What has become of the answer: "stored" under the question; "shared" or as it is ("raw") under the stream's name,
+ * however large; or "streamed" only. */
+static const char *share(struct txn *t, const struct lead_answer *a)
+{
+	const char *key = arena_printf(t->arena, "%s:answer", t->lead->name);
 
 	if (t->stored)
 		return "stored";
-	snprintf(key, sizeof(key), "%s:answer", t->lead->name);
-	return completion && cache_put_under(t, arena_strdup(t->arena, key), SHARED_S, completion, script, script_len)
-		       ? "shared"
-		       : "streamed";
+	store_again(t->worker->store);
+	t->value_max = (size_t)t->model->provider->max_response;
+	if (a->completion && cache_put_under(t, key, SHARED_S, a->completion, a->script, a->script_len))
+		return "shared";
+	return a->raw && put_raw(t, key, a->raw) ? "raw" : "streamed";
 }
 
-void lead_end(struct txn *t, struct json_object *completion, const char *script, size_t script_len)
+void lead_end(struct txn *t, const struct lead_answer *answer)
 {
 	const struct answer_facts *f = &t->facts;
 	struct json_object *end;
@@ -302,12 +361,17 @@ void lead_end(struct txn *t, struct json_object *completion, const char *script,
 		lead_leave(t);
 		return;
 	}
-	store_again(t->worker->store);
+	wait_for_store(t);
 	flush_events(t);
 	end = json_object_new_object();
-	json_set_str(end, "end", share(t, completion, script, script_len));
+	json_set_str(end, "end", share(t, answer));
 	json_set_str(end, "model", f->model);
 	json_set_str(end, "id", f->id);
+	json_set_str(end, "upstream_request_id", t->upstream_request_id);
+	if (t->schema)
+		json_set_str(end, "schema", t->schema);
+	if (t->schema_detail)
+		json_set_str(end, "schema_detail", t->schema_detail);
 	json_set_str(end, "finish_reasons", f->finish_reasons);
 	json_set_int(end, "input_tokens", f->input_tokens);
 	json_set_int(end, "output_tokens", f->output_tokens);
@@ -326,7 +390,7 @@ void lead_end_failed(struct txn *t, int status, const struct buf *body)
 		lead_leave(t);
 		return;
 	}
-	store_again(t->worker->store);
+	wait_for_store(t);
 	flush_events(t);
 	end = json_object_new_object();
 	json_set_str(end, "end", "failed");
@@ -336,6 +400,7 @@ void lead_end_failed(struct txn *t, int status, const struct buf *body)
 	json_set_int(end, "retry_after_ms", t->retry_after_ms);
 	json_set_int(end, "should_retry", t->should_retry);
 	json_set_int(end, "upstream_status", t->upstream_status);
+	json_set_str(end, "upstream_request_id", t->upstream_request_id);
 	if (body)
 		json_set_int(end, "status", status);
 	if (body)

@@ -8,6 +8,7 @@
 #include "gate/cache.h"
 #include "gate/coalesce.h"
 #include "gate/relay.h"
+#include "gate/slots.h"
 #include "gate/structured.h"
 
 #include <string.h>
@@ -89,6 +90,7 @@ static int on_event(void *ctx, const char *name, const char *data, size_t len)
 		r->done_us = clock_mono_us();
 		r->heard.whole = true;
 		settle_answer(t, &r->heard);
+		slots_release(t);
 		write_done(r);
 		return 0;
 	}
@@ -163,15 +165,16 @@ int relay_stream_tick(struct relay *r)
 	return answer_comment(r->t, "keep-alive") || lead_followed(r->t) ? 0 : -1;
 }
 
+/* A stream that is whole, but does not say so, is not remembered. */
 static void remember(struct relay *r)
 {
 	struct json_object *completion = assembly_finish(&r->assembly);
 	const struct buf *script = &r->assembly.script;
 
-	if (completion && structured_check(r->t, completion) && r->t->remember && answer_complete(completion) &&
-		!(admit_shortened(r->t) && answer_cut(completion)))
+	if (completion && r->done && structured_check(r->t, completion) && r->t->remember &&
+		answer_complete(completion) && !(admit_shortened(r->t) && answer_cut(completion)))
 		r->t->stored = cache_put(r->t, completion, script->data, script->len);
-	lead_end(r->t, completion, script->data, script->len);
+	lead_end(r->t, &(struct lead_answer){completion, script->data, script->len, NULL});
 }
 
 bool relay_stream_whole(const struct relay *r)
@@ -189,7 +192,7 @@ enum verdict relay_stream_end(struct relay *r)
 		return ANSWERED;
 	}
 	if (relay_stream_whole(r)) {
-		lead_end(t, NULL, NULL, 0);
+		remember(r);
 		write_done(r); /* whole, but its provider does not say it */
 		relay_stream_flush(r);
 		return ANSWERED;

@@ -79,7 +79,7 @@ enum verdict relay_whole_answer(struct relay *r)
 	if (structured_check(t, completion) && t->remember && answer_complete(completion) &&
 		!(admit_shortened(t) && answer_cut(completion)))
 		t->stored = cache_put(t, completion, "", 0);
-	lead_end(t, strange ? NULL : completion, "", 0);
+	lead_end(t, &(struct lead_answer){.completion = strange ? NULL : completion, .script = "", .raw = &r->body});
 	if (t->chat.stream)
 		return play(r, completion);
 	return answer_json(t, 200, &r->body);

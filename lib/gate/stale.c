@@ -5,6 +5,7 @@
 #include "edge/fcgi.h"
 #include "gate/budget.h"
 #include "gate/coalesce.h"
+#include "gate/limit.h"
 #include "gate/lookup.h"
 
 #include <string.h>
@@ -66,6 +67,7 @@ static struct txn refresh_of(const struct txn *t)
 		.path = t->path,
 		.trace = t->trace,
 		.key = t->key,
+		.client = {.counted = t->client.counted},
 		.body = t->body,
 		.chat = t->chat,
 		.model = t->model,
@@ -81,8 +83,6 @@ static struct txn refresh_of(const struct txn *t)
 	memcpy(r.cache_key, t->cache_key, sizeof(r.cache_key));
 	memcpy(r.cache_hash, t->cache_hash, sizeof(r.cache_hash));
 	memcpy(r.epochs, t->epochs, sizeof(r.epochs));
-	memcpy(r.limits, t->limits, sizeof(r.limits));
-	r.limit_count = t->limit_count;
 	answer_facts_init(&r.facts);
 	return r;
 }
@@ -95,11 +95,12 @@ static bool still_expired(struct txn *r)
 	return lookup_reread(r, &e) && e.expires_ms <= clock_real_ms();
 }
 
-/* It is for the same budgets to pay for. */
+/* It is one of as many calls, and for the same budgets to pay for. */
 static bool admitted(struct txn *r)
 {
+	limit_uses(r);
 	budget_look(r);
-	return stage_admit(r) == NEXT;
+	return stage_slots(r) == NEXT && stage_admit(r) == NEXT;
 }
 
 void stale_refresh(struct txn *t)

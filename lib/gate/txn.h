@@ -56,6 +56,8 @@ struct limit_use {
 	int64_t end_ms;    /* of its window, clock_real_ms() */
 	int64_t used;      /* this request included; of tokens and money: settled and reserved; -1 = nobody knows */
 	bool charged;      /* on memcached's counter */
+	bool unknown;      /* memcached did not say, and on_store_down has decided */
+	bool would_refuse; /* it does not enforce */
 	/* tokens and money: gate/budget */
 	struct store_item *look; /* of the batch */
 	int64_t settled;         /* of `used`, what has been spent for sure; -1 = nobody knows */
@@ -74,6 +76,10 @@ struct txn {
 	char request_id[129];
 	struct http_trace trace;
 	const struct key *key;
+	struct {
+		const char *logged;  /* its address as log.client_address wants it; NULL = not */
+		const char *counted; /* what limits per ip count together: the address, of IPv6 its /64 */
+	} client;
 
 	/* the request */
 	struct json_object *body;
@@ -87,7 +93,6 @@ struct txn {
 	struct limit_use limits[TXN_LIMITS];
 	size_t limit_count;
 	const struct limit_use *refused_by;
-	const char *would_refuse; /* a limit that does not enforce */
 	struct store_item *entry; /* of the batch: the cached answer; NULL = not asked for */
 	const char *epoch_keys[TXN_EPOCHS];
 	struct store_item **epoch_items; /* of the batch, by server of the entries: TXN_EPOCHS in a row, or NULL */
@@ -95,8 +100,11 @@ struct txn {
 	char cache_key[TXN_KEY];
 	uint8_t cache_hash[32];
 	struct embed *embed; /* embeddings: their inputs; NULL = not asked for */
+	size_t value_max; /* bytes of an answer that only those share who wait for it; 0: cache.max_entry bounds it */
 	bool stale_if_error; /* there is an entry that is better than the provider's failure */
 	bool refresh;        /* the answer was stale: a fresh one is to be fetched behind it */
+	bool watching;       /* another host's stream, for all who follow it on this one */
+	struct slots *slots; /* while this call counts against limits of calls at the same time */
 	struct lead *lead;   /* while others may follow this call; NULL = nobody can */
 
 	/* the answer */
@@ -104,9 +112,9 @@ struct txn {
 	bool head_sent, client_gone;
 	bool body_sent; /* some of it, comments left out */
 	int64_t body_bytes;
-	enum cache_state cache;
-	bool collapsed; /* a stale one, where the call that was followed failed */
-	bool remember;  /* the answer, if it turns out to be one that may be */
+	enum cache_state cache, looked_up; /* what has become of it; what the lookup said */
+	bool collapsed;                    /* a stale one, where the call that was followed failed */
+	bool remember;                     /* the answer, if it turns out to be one that may be */
 	bool store_down, stored;
 	int64_t cache_age_ms, cache_ttl_ms;
 	struct answer_facts facts;
@@ -168,6 +176,7 @@ enum verdict stage_meter(struct txn *t);
 enum verdict stage_lookup(struct txn *t);
 enum verdict stage_route(struct txn *t);
 enum verdict stage_coalesce(struct txn *t);
+enum verdict stage_slots(struct txn *t);
 enum verdict stage_admit(struct txn *t);
 enum verdict stage_relay(struct txn *t);
 void account(struct txn *t);

@@ -13,13 +13,13 @@
 struct chat {
 	struct json_object *body; /* borrowed; canon_sent() edits it */
 	const char *model;        /* the name that the client used */
-	int choices;              /* n: how many answers are wanted */
+	int64_t choices;          /* how many answers are wanted: n, for each prompt */
 	bool stream;
 	bool include_usage; /* the client wants to see what was used, at the end of its stream */
 	bool running_usage; /* … and on the way (vLLM's continuous_usage_stats) */
 	bool side_effect;   /* the provider would do more than answer: no answer may stand in for the call */
 	bool temperature_zero;
-	const char *user; /* safety_identifier, else user; NULL if neither */
+	const char *user; /* the end user: safety_identifier, else user; NULL if neither */
 };
 
 /* POST /v1/chat/completions. 0, or -1 with *err filled: code, param as a path, message. */

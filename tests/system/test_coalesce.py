@@ -55,7 +55,9 @@ def leader_of(stack, call):
 
 def content(stream):
     """Of its next event."""
-    return stream.next_data().json["choices"][0]["delta"]["content"]
+    said = stream.next_data().json
+    assert "choices" in said, said
+    return said["choices"][0]["delta"]["content"]
 
 
 def last(stream):
@@ -121,6 +123,28 @@ def test_followers_see_tokens_as_they_are_made(stack, pool):
     call.end_stream()
     for s in [leader, *followers, late]:
         assert last(s) == "[DONE]"
+    assert stack.provider.calls(prompt) == 1
+
+
+@pytest.mark.parametrize("sizes", [[540_000], [3_000_000, 1, 5_000_000], [3000] * 2000])
+def test_large_events_and_many(stack, pool, sizes):
+    """More than an item of memcached holds, and more than is kept for who may come."""
+    prompt = stack.provider.manual()
+    leader = pool.submit(stack.client.post, ask(prompt, stream=True))
+    call = stack.provider.take(prompt)
+    followers = [stack.client.stream(ask(prompt, stream=True)) for _ in range(3)]
+    following(stack, 3)
+    call.stream_head()
+    call.event(chunk("a"))
+    assert [content(s) for s in followers] == ["a"] * 3
+    rest = [pool.submit(rest_of, s) for s in followers]
+    for i, size in enumerate(sizes):
+        call.event(chunk(str(i % 10) * size))
+    call.event(chunk(finish="stop"))
+    call.end_stream()
+    expected = "".join(str(i % 10) * size for i, size in enumerate(sizes))
+    assert text_of(leader.result().events) == "a" + expected
+    assert all(f.result() == expected for f in rest)
     assert stack.provider.calls(prompt) == 1
 
 
@@ -200,9 +224,58 @@ def test_an_answer_that_is_not_remembered(stack, pool, leads):
     assert stack.provider.calls(prompt) == 1 and states(answers)["COLLAPSED"] == 6
     assert {a.json["choices"][0]["message"]["content"] for a in answers[1:4]} == {"It is fine."}
     assert {text_of(a.events) for a in answers[4:]} == {"It is fine."}
+    for a in answers[1:4]:
+        assert a.headers["X-Pavise-Schema"] == "invalid"
+    for a in answers:
+        line = stack.log_of(a)
+        assert (line["schema"], line["error.type"]) == ("invalid", "provider_schema_mismatch") and line["schema_detail"]
     again = pool.submit(stack.client.post, ask(prompt, **SCHEMA))
     stack.provider.take(prompt).answer(completion('{"a":1}'))
     assert again.result().cache == "MISS"
+
+
+SMALL = {"cache": {"max_entry": "64KiB"}}
+
+
+@pytest.mark.parametrize("leads,script", [
+    ("json", lambda call: call.answer(completion("x" * 150_000))),
+    ("stream", lambda call: call.plain(["x" * 1000] * 150)),
+    ("json", lambda call: call.answer(b'{"odd":NaN,' + json.dumps(completion("x")).encode()[1:])),
+    ("stream", lambda call: undone(call))], ids=["large", "large stream", "NaN", "no [DONE]"])
+def test_one_that_is_none_for_the_cache(start, pool, leads, script):
+    """Too large, hardly JSON, not said to be whole: one call for all who want it in this form."""
+    stack = start(SMALL)
+    prompt = stack.provider.manual()
+    first = pool.submit(stack.client.post, ask(prompt, stream=leads == "stream"))
+    call = stack.provider.take(prompt)
+    same = chats(pool, stack.client, prompt, 8, stream=leads == "stream")
+    following(stack, 8)
+    script(call)
+    answers = [f.result() for f in [first, *same]]
+    assert stack.provider.calls(prompt) == 1 and states(answers) == {"MISS": 1, "COLLAPSED": 8}
+    assert len({a.body.split(b"choices", 1)[1] for a in answers[1:]}) == 1
+    assert not stack.log_of(first.result())["stored"]
+
+
+def undone(call):
+    call.stream_head()
+    call.event(chunk("x"))
+    call.event(chunk(finish="stop"))
+    call.end_stream(done=False)
+
+
+def test_a_stream_of_it_for_who_wants_json(start, pool):
+    """One after the other asks in its own form, until one answer is theirs."""
+    stack = start(SMALL)
+    prompt = stack.provider.manual()
+    first = pool.submit(stack.client.post, ask(prompt, stream=True))
+    call = stack.provider.take(prompt)
+    others = chats(pool, stack.client, prompt, 8)
+    following(stack, 8)
+    call.plain(["x" * 1000] * 150)
+    stack.provider.take(prompt).answer(completion("x" * 150_000))
+    assert {len(f.result().json["choices"][0]["message"]["content"]) for f in others} == {150_000}
+    assert first.result().events[-1] == "[DONE]" and stack.provider.calls(prompt) == 2
 
 
 @pytest.mark.parametrize("leads", ["json", "stream"])
@@ -212,10 +285,11 @@ def test_an_error_is_everybodys(stack, pool, leads):
     call = stack.provider.take(prompt)
     others = chats(pool, stack.client, prompt, 3) + chats(pool, stack.client, prompt, 3, stream=True)
     following(stack, 6)
-    call.error(429, "slow down", {"Retry-After": "7"})
+    call.error(429, "slow down", {"Retry-After": "7", "x-request-id": "req_theirs"})
     for f in [first, *others]:
         answer = f.result()
         assert (answer.status, answer.error["message"], answer.headers["Retry-After"]) == (429, "slow down", "7")
+        assert answer.headers["x-pavise-upstream-request-id"] == "req_theirs"
     assert stack.provider.calls(prompt) == 1
     line = stack.log_of(others[0].result())
     assert (line["cache"], line["error.type"]) == ("collapsed", "provider_error")
@@ -336,7 +410,7 @@ def hosts(folder, memcached):
     """Two supervisors, each with a RUN_DIR and a provider of its own name, on one memcached."""
     config = {"memcached": {"prefix": unique()[-16:].replace(" ", "x")}}
     with Stack(folder, config, memcached=memcached) as a:
-        with Stack(folder, config, memcached=memcached, provider_url=a.provider.url) as b:
+        with Stack(folder, config, ("lighttpd", "apache"), memcached=memcached, provider_url=a.provider.url) as b:
             yield a, b
 
 
@@ -390,7 +464,8 @@ def test_a_leader_dies_on_another_host(hosts, pool):
         call.finish()
         again = a.provider.take(prompt)  # when its lease has run out
         again.plain()
-    assert states([f.result() for f in there]) == {"MISS": 1, "COLLAPSED": 3}
+    said = states([f.result() for f in there])
+    assert said["MISS"] == 1 and said["COLLAPSED"] + said["HIT"] == 3  # who wakes last finds it remembered
     assert a.provider.calls(prompt) == 2
 
 
@@ -418,6 +493,101 @@ def test_memcached_is_flushed_in_mid_stream(start, folder, pool):
         assert last(leader) == "[DONE]"
         assert {f.result().json["choices"][0]["message"]["content"] for f in whole} == {"ab"}
         assert stack.provider.calls(prompt) == 2
+
+
+def test_memcached_stops_for_a_moment(start, folder, pool):
+    """What it has not taken is offered again, and nobody who follows sees more of it than a pause."""
+    with Memcached(folder) as own:
+        stack = start({"memcached": {"timeout": "50ms"}}, memcached=own)
+        prompt = stack.provider.manual()
+        leader = stack.client.stream(ask(prompt, stream=True))
+        call = stack.provider.take(prompt)
+        there = [stack.client.stream(ask(prompt, stream=True)) for _ in range(2)]
+        whole = chats(pool, stack.client, prompt, 2)
+        following(stack, 4)
+        call.stream_head()
+        call.event(chunk("a"))
+        for s in [leader, *there]:
+            assert content(s) == "a"
+        own.stop()
+        call.event(chunk("b"))
+        assert content(leader) == "b"  # it has been offered by now
+        own.cont()
+        call.event(chunk("c"))
+        for s in there:
+            assert content(s) == "b" and content(s) == "c"
+        call.event(chunk(finish="stop"))
+        own.stop()
+        call.end_stream()
+        while leader.next_data().data != "[DONE]":
+            pass
+        own.cont()  # before it has said how it ended
+        for s in there:
+            assert last(s) == "[DONE]"
+        assert {f.result().json["choices"][0]["message"]["content"] for f in whole} == {"abc"}
+        assert stack.provider.calls(prompt) == 1
+
+
+def test_without_the_leases_server_it_is_one_call_a_host(start, folder, pool):
+    with Memcached(folder) as counters:
+        stack = start({"memcached": {"counters": [str(counters.path)], "timeout": "200ms"}})
+        counters.stop()
+        prompt = stack.provider.manual()
+        first = pool.submit(stack.client.post, ask(prompt))
+        call = stack.provider.take(prompt)
+        others = chats(pool, stack.client, prompt, 8)
+        following(stack, 8)
+        call.plain()
+        assert states([f.result() for f in [first, *others]])["MISS"] == 1
+        assert stack.provider.calls(prompt) == 1
+        counters.cont()
+
+
+def test_the_leases_server_stops_in_mid_stream(folder, memcached):
+    """The host that watches goes on watching."""
+    with Memcached(folder) as counters:
+        config = {"memcached": {"prefix": unique()[-16:].replace(" ", "x"), "counters": [str(counters.path)],
+                                "timeout": "200ms"}}
+        with Stack(folder, config, memcached=memcached) as a, \
+                Stack(folder, config, memcached=memcached, provider_url=a.provider.url) as b:
+            prompt = a.provider.manual()
+            leader = a.client.stream(ask(prompt, stream=True))
+            call = a.provider.take(prompt)
+            there = [b.client.stream(ask(prompt, stream=True)) for _ in range(3)]
+            following(b, 3)
+            call.stream_head()
+            counters.stop()
+            for i in range(20):
+                call.event(chunk(str(i)))
+                for s in [leader, *there]:
+                    assert content(s) == str(i)
+                time.sleep(0.25)  # longer than any lease lives
+            counters.cont()
+            call.event(chunk(finish="stop"))
+            call.end_stream()
+            assert [last(s) for s in [leader, *there]] == ["[DONE]"] * 4
+            assert a.provider.calls(prompt) == 1
+
+
+def test_memcached_is_late_when_twins_come(start, folder, pool):
+    """They find it down, and somebody here who leads what they ask."""
+    with Memcached(folder) as own:
+        stack = start({"memcached": {"timeout": "50ms"}}, memcached=own)
+        prompt = stack.provider.manual()
+        leader = stack.client.stream(ask(prompt, stream=True))
+        call = stack.provider.take(prompt)
+        call.stream_head()
+        call.event(chunk("a"))
+        assert content(leader) == "a"
+        own.stop()
+        twins = chats(pool, stack.client, prompt, 3) + chats(pool, stack.client, prompt, 3, stream=True)
+        wait_until(lambda: stack.pavise.log.find(lambda line: line["event"] == "memcached_down"))
+        own.cont()
+        following(stack, 6)
+        call.event(chunk(finish="stop"))
+        call.end_stream()
+        assert states([f.result() for f in twins]) == {"COLLAPSED": 6}
+        assert stack.provider.calls(prompt) == 1
 
 
 def test_without_memcached_everybody_asks(start, folder, pool):
@@ -502,19 +672,46 @@ def unchunked(body):
     return out
 
 
-def test_a_slow_client_as_leader_slows_nobody(stack, pool):
-    """It does not read at all while the answer is made: 8 MB of it, more than any buffer on the way."""
-    prompt = stack.provider.manual()
-    leader = stack.client.stream(ask(prompt, stream=True))
-    call = stack.provider.take(prompt)
-    followers = chats(pool, stack.client, prompt, 2, stream=True)
-    following(stack, 2)
+@pytest.mark.parametrize("web", ["lighttpd", "apache"])
+def test_a_slow_client_as_leader_slows_nobody(folder, pool, web):
+    """
+    It does not read at all while the answer is made: 24 MB of it, more than any buffer on the way. In a memcached of its
+    own, since one whose memory has gone to other sizes would not keep so much of this one.
+    """
+    with Stack(folder, webs=(web,)) as stack:
+        prompt = stack.provider.manual()
+        leader = stack.client.stream(ask(prompt, stream=True))
+        call = stack.provider.take(prompt)
+        followers = chats(pool, stack.client, prompt, 2, stream=True)
+        following(stack, 2)
+        call.stream_head()
+        for i in range(384):
+            call.event(chunk(str(i % 10) * 65536))
+        call.event(chunk(finish="stop"))
+        call.end_stream()
+        for f in followers:
+            assert len(text_of(f.result().events)) == 384 * 65536
+        assert stack.provider.calls(prompt) == 1
+        assert len(rest_of(leader)) == 384 * 65536
+
+
+def test_a_slow_client_that_watches_slows_nobody(hosts, pool):
+    """The first of its host, behind a server that does not take in for it what it does not read."""
+    a, b = hosts
+    prompt = a.provider.manual()
+    leader = a.client.stream(ask(prompt, stream=True))
+    call = a.provider.take(prompt)
+    slow = b.webs["apache"].client.stream(ask(prompt, stream=True))
+    following(b, 1)
+    there = [b.client.stream(ask(prompt, stream=True)) for _ in range(3)]
+    following(b, 4)
     call.stream_head()
-    for i in range(128):
+    for i in range(100):
         call.event(chunk(str(i % 10) * 65536))
+        for s in [leader, *there]:
+            assert len(content(s)) == 65536
     call.event(chunk(finish="stop"))
     call.end_stream()
-    for f in followers:
-        assert len(text_of(f.result().events)) == 128 * 65536
-    assert stack.provider.calls(prompt) == 1
-    assert len(rest_of(leader)) == 128 * 65536
+    assert [last(s) for s in [leader, *there]] == ["[DONE]"] * 4
+    assert len(rest_of(slow)) == 100 * 65536
+    assert a.provider.calls(prompt) == 1

@@ -107,6 +107,14 @@ WRONG = [
     ({"server": {"max_body": 1}}, ["server.max_body: found 1, expected from 1024 to 1073741824 bytes"]),
     ({"server": {"shutdown_grace": 5}}, ["server.shutdown_grace: found 5, expected a duration"]),
     ({"server": {"base_path": "llm/"}}, ['server.base_path: found "llm/", expected "" or a path']),
+    ({"server": {"trusted_proxies": ["10.0.0.0/8", "10.0.0.1/8"]}},
+     ['server.trusted_proxies[1]: found "10.0.0.1/8", expected an address or a network']),
+    ({"server": {"trusted_proxies": ["localhost"]}}, ['server.trusted_proxies[0]: found "localhost", expected']),
+    ({"server": {"user_header": "X-User"}}, ["server.user_header: it is believed only from server.trusted_proxies"]),
+    ({"server": {"user_header": "Authorization", "trusted_proxies": ["::1"]}},
+     ['server.user_header: found "Authorization", which is not the client']),
+    ({"server": {"user_header": "X User", "trusted_proxies": ["::1"]}},
+     ['server.user_header: found "X User", expected a header']),
     ({"memcached": {"servers": []}}, ["memcached.servers: found 0 values, expected 1 to"]),
     ({"memcached": {"servers": ["localhost:0"]}}, ['memcached.servers: found "localhost:0", expected a socket']),
     ({"memcached": {"servers": ["/" + 108 * "x"]}}, ["memcached.servers: found", "at most 107 bytes"]),
@@ -138,8 +146,17 @@ WRONG = [
     ({"limits": [{"name": "a", "amount": 1, "window": "1m", "per": ["planet"]}]}, ['limits[0].per: found "planet"']),
     ({"limits": [{"name": "a", "amount": 1, "window": "1m", "on_store_down": "panic"}]},
      ['limits[0].on_store_down: found "panic", expected one of "open", "closed", "local"']),
+    ({"limits": [{"name": "a", "amount": 1, "window": "1M"}]}, ['limits[0].window: found "1M", expected a duration']),
+    ({"limits": [{"name": "a", "amount": 1}]}, ['limits[0].window: it is missing, expected "1s" to "1d", or "month"']),
+    ({"limits": [{"name": "a", "amount": 1, "count": "concurrent", "window": "1m"}]},
+     ["limits[0].window: calls at the same time have no window"]),
+    ({"limits": [{"name": "a", "amount": 10001, "count": "concurrent"}]},
+     ["limits[0].amount: expected at most 10000 calls at the same time"]),
+    ({"limits": [{"name": name, "amount": 1, "count": "concurrent"} for name in "abcd"]},
+     ['limits[3]: at most 3 limits may count "concurrent"']),
     ({"limits": [{"amount": 1, "window": "1m"}]}, ["limits[0].name: it is missing"]),
     ({"keys_file": "nokeys.json"}, ["nokeys.json: cannot be read: No such file or directory"]),
+    ({"log": {"client_address": "half"}}, ['log.client_address: found "half", expected one of "full", "truncated"']),
     ({"log": {"level": "loud"}}, ['log.level: found "loud", expected one of "debug", "info", "warn", "error"']),
 ]
 
@@ -178,13 +195,14 @@ def test_what_is_wrong_with_a_key_is_named(check, keys, part):
 
 
 @pytest.mark.parametrize("name, counts", [
-    ("pavise.json", "2 providers, 2 models"), ("openai.json", "1 providers, 5 models")])
+    ("conf/pavise.json", "2 providers, 2 models"), ("conf/openai.json", "1 providers, 5 models"),
+    ("docker/config/pavise.json", "2 providers, 2 models")])
 def test_the_shipped_ones_are_good(name, counts):
-    status, out, err = run("--check", "--config", CONF / name, OPENAI_API_KEY="sk-test")
+    status, out, err = run("--check", "--config", ROOT / name, OPENAI_API_KEY="sk-test")
     assert (status, err) == (0, "")
-    assert out == f"{CONF / name}: good ({counts}, 1 keys, 1 limits)\n"
+    assert out == f"{ROOT / name}: good ({counts}, 1 keys, 2 limits)\n"
     # without the key its provider is off: good all the same, with one warning
-    status, out, err = run("--check", "--config", CONF / name)
+    status, out, err = run("--check", "--config", ROOT / name)
     assert status == 0 and ": good (" in out
     warning = json.loads(err)
     assert warning["event"] == "provider_off"
@@ -290,7 +308,7 @@ class OpenAI(Pavise):
         super().__init__(folder, wait=False, **options)
 
     def start(self, wait=True):
-        for name in ("openai.json", "keys.json"):
+        for name in ("openai.json", "keys.json", "prices.json"):
             shutil.copy(CONF / name, self.folder)
         self.config_path = self.folder / "openai.json"
         super().start(True)
