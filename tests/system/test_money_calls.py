@@ -31,6 +31,10 @@ def slots(stack):
     return stack.memcached.keys(":t:")
 
 
+def leases(stack):
+    return stack.memcached.keys(":l:")
+
+
 def goes_stale(stack, client, prompt):
     """A stale answer, and the end of what went on behind it: nobody else gives a lease back."""
     stack.diary.taken()
@@ -56,13 +60,13 @@ def spend_all(stack, client):
     return prompt
 
 
-def test_who_has_no_money_gives_the_slot_back(track):
+def test_who_has_no_money_gives_the_slot_and_the_lead_back(track):
     stack = track(budget(usd("0.002"), ONE))
     alice = stack.client.with_key("alice")
     spend_all(stack, alice)
     for _ in range(3):
         assert alice.post(ask(unique())).error["code"] == "insufficient_quota"
-        assert not slots(stack)
+        assert not slots(stack) and not leases(stack)  # nobody waits for an answer that does not come
     assert stack.client.post(ask(unique())).status == 200
 
 
@@ -70,7 +74,7 @@ def test_who_asks_what_has_no_bound_does_too(track):
     stack = track(budget(usd("10"), ONE))
     image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}
     assert stack.client.post({**ask(""), "messages": [image]}).status == 400
-    assert not slots(stack)
+    assert not slots(stack) and not leases(stack)
     assert stack.client.post(ask(unique())).status == 200
 
 
