@@ -44,6 +44,7 @@ enum err_retry { RETRY_UNSAID, RETRY_NO, RETRY_YES };
 	X(MEDIA_TYPE, "unsupported_media_type", 415, "invalid_request_error", RETRY_NO, \
 		"caller_unsupported_media_type") \
 	X(RATE_LIMIT, "rate_limit_exceeded", 429, "rate_limit_error", RETRY_UNSAID, "policy_rate_limit") \
+	X(QUOTA, "insufficient_quota", 429, "insufficient_quota", RETRY_NO, "policy_budget_spent") \
 	X(NOT_CACHED, "not_cached", 504, "invalid_request_error", RETRY_NO, "caller_only_if_cached") \
 	X(OVERLOADED, "server_is_overloaded", 503, "server_error", RETRY_YES, "policy_overloaded") \
 	X(DRAINING, "server_is_overloaded", 503, "server_error", RETRY_YES, "policy_draining") \

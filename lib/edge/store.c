@@ -252,3 +252,16 @@ void store_run(struct store *s, struct store_item *items, size_t count)
 	for (j = 0; j < s->count; j++)
 		store_server_collect(&s->servers[j]);
 }
+
+/* Digits, with spaces behind them after a DECR. */
+int64_t store_number(const struct store_item *item)
+{
+	const char *digits = item->value;
+	int64_t n = 0;
+	size_t i;
+
+	for (i = 0; i < item->value_len && digits[i] >= '0' && digits[i] <= '9'; i++)
+		if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, digits[i] - '0', &n))
+			return INT64_MAX;
+	return n;
+}

@@ -95,6 +95,9 @@ bool store_server_down(const struct store *s, enum store_pool pool, int server);
 /* As configured; for messages. */
 const char *store_server_name(const struct store *s, enum store_pool pool, int server);
 
+/* A counter as GET gives it. */
+int64_t store_number(const struct store_item *item);
+
 /* Runs all items; each has its result. */
 void store_run(struct store *s, struct store_item *items, size_t count);
 

@@ -19,9 +19,11 @@ enum { WORKERS_MAX = 4000, FORWARD_MAX = 32 };
 #define MS_US            1000
 #define S_US             1000000
 #define D_US             (86400LL * S_US)
+#define AMOUNT_MAX       (1000000000000LL * 1000000)
 
 static const char *const dialects[] = {"openai", NULL};
-static const char *const counts[] = {"requests", NULL};
+static const char *const counts[] = {"requests", "tokens", "usd", "concurrent", NULL};
+static const char *const months[] = {"month", NULL};
 static const char *const store_downs[] = {"open", "closed", "local", NULL};
 static const char *const scopes[] = {"key", "team", "everyone", NULL};
 static const char *const log_tos[] = {"fastcgi", "stderr", NULL};
@@ -157,14 +159,15 @@ static const struct config_field limit_fields[] = {
 	{"name", CONFIG_STRING, AT(limit, name), .required = true,
 		.doc = "a name for the log and for the refused client"},
 	{"count", CONFIG_WORD, AT(limit, count), "\"requests\"", .words = counts, .doc = "what is counted"},
-	{"per", CONFIG_STRINGS, AT(limit, per_names), "[\"key\"]", .min = 0, .max = 3,
-		.doc = "any of \"key\", \"team\", \"model\"; [] = everyone together"},
-	{"amount", CONFIG_INT, AT(limit, amount), .required = true, .min = 1, .max = 1LL << 53,
-		.doc = "how many go through in a window"},
-	{"window", CONFIG_DURATION, AT(limit, window), .required = true, .min = S_US, .max = D_US,
-		.doc = "\"1s\" to \"1d\""},
-	{"on_store_down", CONFIG_WORD, AT(limit, on_store_down), "\"open\"", .words = store_downs,
-		.doc = "without memcached: let through, refuse, or count on this host alone"},
+	{"per", CONFIG_STRINGS, AT(limit, per_names), "[\"key\"]", .min = 0, .max = 5,
+		.doc = "any of \"key\", \"team\", \"user\", \"ip\", \"model\"; [] = everyone together"},
+	{"amount", CONFIG_AMOUNT, AT(limit, amount), .required = true, .min = 1, .max = AMOUNT_MAX,
+		.doc = "more than 0: so many requests or tokens in a window, \"5.00\" dollars, or calls at the same time"},
+	{"window", CONFIG_DURATION, AT(limit, window), .min = S_US, .max = D_US, .words = months,
+		.doc = "\"1s\" to \"1d\", or \"month\"; for \"concurrent\" there is none"},
+	{"on_store_down", CONFIG_WORD, AT(limit, on_store_down), .words = store_downs,
+		.doc = "without memcached: \"open\" (let through; by default for requests), \"closed\" (refuse; by "
+		       "default for all else), or \"local\" (count on this host alone)"},
 	{"enforce", CONFIG_BOOL, AT(limit, enforce), "true", .doc = "false: count and log, but refuse nobody"},
 };
 static const struct config_table limit_table = CONFIG_TABLE(limit_fields, limit);

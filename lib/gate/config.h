@@ -45,16 +45,19 @@ struct model {
 	} cache;
 };
 
-enum limit_per { PER_KEY = 1, PER_TEAM = 2, PER_MODEL = 4 };
+enum limit_count { COUNT_REQUESTS, COUNT_TOKENS, COUNT_USD, COUNT_CONCURRENT };
+enum limit_per { PER_KEY = 1, PER_TEAM = 2, PER_USER = 4, PER_IP = 8, PER_MODEL = 16 };
 enum on_store_down { STORE_DOWN_OPEN, STORE_DOWN_CLOSED, STORE_DOWN_LOCAL };
+
+enum { LIMIT_MONTH = CONFIG_FIRST_WORD };
 
 struct limit {
 	const char *name;
-	int count; /* what it counts: only "requests" so far */
+	int count; /* enum limit_count */
 	const char **per_names;
-	unsigned per; /* PER_… together; 0 = everyone together */
-	int64_t amount;
-	int64_t window; /* µs, whole seconds */
+	unsigned per;   /* PER_… together; 0 = everyone together */
+	int64_t amount; /* requests, tokens, picodollars, or calls at the same time */
+	int64_t window; /* µs, whole seconds; LIMIT_MONTH; 0 for calls at the same time, which have none */
 	int on_store_down;
 	bool enforce;
 };
@@ -69,6 +72,7 @@ struct key {
 	const char *expires;
 	int64_t expires_ms; /* 0 = never */
 	bool disabled, admin;
+	struct config_items limits; /* struct limit, of this key alone; each is per key */
 };
 
 enum log_to { LOG_TO_FASTCGI, LOG_TO_STDERR };

@@ -7,9 +7,10 @@
 #include <string.h>
 #include <strings.h>
 
-enum { S_US = 1000000 };
+#define MILLION 1000000LL
 
-static const char *const pers[] = {"key", "team", "model", NULL}; /* in the order of enum limit_per's bits */
+static const char *const pers[] = {
+	"key", "team", "user", "ip", "model", NULL}; /* in the order of enum limit_per's bits */
 
 bool config_name_valid(const char *name)
 {
@@ -170,6 +171,36 @@ static bool check_model(struct config_reader *r, struct config *c, struct model 
 	return true;
 }
 
+/* From millionths to what it counts. */
+static bool check_amount(struct config_reader *r, struct limit *l, const char *path)
+{
+	if (l->count == COUNT_USD) {
+		if (l->amount > 1000000 * MILLION || l->amount == 0)
+			return config_fail(r, path, "expected dollars from \"0.000001\" to \"1000000\"");
+		l->amount *= MILLION;
+		return true;
+	}
+	if (l->amount % MILLION || l->amount == 0)
+		return config_fail(r, path, "expected a whole number, 1 or more");
+	l->amount /= MILLION;
+	return true;
+}
+
+static bool check_window(struct config_reader *r, struct limit *l, const char *path)
+{
+	if (l->count == COUNT_CONCURRENT) {
+		if (l->window != -1)
+			return config_fail(r, path, "calls at the same time have no window: take it out");
+		l->window = 0;
+		return true;
+	}
+	if (l->window == -1)
+		return config_fail(r, path, "it is missing, expected \"1s\" to \"1d\", or \"month\"");
+	if (l->window != LIMIT_MONTH && l->window % MILLION)
+		return config_fail(r, path, "expected whole seconds");
+	return true;
+}
+
 static bool check_limit(struct config_reader *r, struct config *c, size_t index)
 {
 	struct limit *l = (struct limit *)c->limits.items + index;
@@ -183,14 +214,17 @@ static bool check_limit(struct config_reader *r, struct config *c, size_t index)
 		if (strcmp(l->name, l[(ptrdiff_t)i - (ptrdiff_t)index].name) == 0)
 			return config_fail(r, arena_printf(r->arena, "%s.name", path),
 				"found \"%s\" a second time, expected a name of its own", l->name);
-	if (l->window % S_US)
-		return config_fail(r, arena_printf(r->arena, "%s.window", path), "expected whole seconds");
+	if (!check_amount(r, l, arena_printf(r->arena, "%s.amount", path)) ||
+		!check_window(r, l, arena_printf(r->arena, "%s.window", path)))
+		return false;
+	if (l->on_store_down < 0)
+		l->on_store_down = l->count == COUNT_REQUESTS ? STORE_DOWN_OPEN : STORE_DOWN_CLOSED;
 	for (name = l->per_names; *name; name++) {
 		for (i = 0; pers[i] && strcmp(pers[i], *name) != 0; i++)
 			;
 		if (!pers[i])
 			return config_fail(r, arena_printf(r->arena, "%s.per", path),
-				"found \"%.80s\", expected \"key\", \"team\" or \"model\"", *name);
+				"found \"%.80s\", expected \"key\", \"team\", \"user\", \"ip\" or \"model\"", *name);
 		l->per |= 1u << i;
 	}
 	return true;

@@ -161,6 +161,10 @@ static bool read_duration(struct config_reader *r, const struct config_field *f,
 
 	if (!text)
 		return false;
+	if (f->words && strcmp(f->words[0], text) == 0) {
+		*to = CONFIG_FIRST_WORD;
+		return true;
+	}
 	*to = config_duration(text);
 	if (*to < 0)
 		return config_expected(r, v, "%s", what);
@@ -170,35 +174,44 @@ static bool read_duration(struct config_reader *r, const struct config_field *f,
 	return true;
 }
 
-/* Dollars a million tokens with at most six decimals are whole picodollars a token. */
-static bool read_price(struct config_reader *r, struct json_object *v, int64_t *to)
+/* A number with at most six decimals, in millionths; -1 if it is not one, or too large. */
+static int64_t millionths(const char *text)
 {
-	static const char what[] = "dollars per million tokens with at most 6 decimals, such as \"0.15\"";
-	struct buf printed = BUF_INIT(64);
-	const char *text, *c;
 	int64_t n = 0;
 	int decimals = -1;
-	bool expanded, ok = true;
+	const char *c;
+
+	for (c = text; *c; c++) {
+		if (*c == '.' && decimals < 0 && c > text && c[1])
+			decimals = 0;
+		else if (*c < '0' || *c > '9' || (decimals >= 0 && ++decimals > 6) ||
+			 __builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, *c - '0', &n))
+			return -1;
+	}
+	for (decimals = decimals < 0 ? 0 : decimals; decimals < 6; decimals++)
+		if (__builtin_mul_overflow(n, 10, &n))
+			return -1;
+	return c > text ? n : -1;
+}
+
+static bool read_millionths(
+	struct config_reader *r, const struct config_field *f, struct json_object *v, const char *what, int64_t *to)
+{
+	struct buf printed = BUF_INIT(64);
+	const char *text;
+	bool expanded;
 
 	if (json_object_is_type(v, json_type_int) || json_object_is_type(v, json_type_double)) {
 		json_print(&printed, v);
-		text = arena_strdup(r->arena, printed.data);
+		text = arena_strdup(r->arena, printed.data ? printed.data : "");
 		buf_release(&printed);
 	} else if (!(text = text_of(r, v, what, &expanded))) {
 		return false;
 	}
-	for (c = text; *c && ok; c++) {
-		if (*c == '.' && decimals < 0 && c > text && c[1])
-			decimals = 0;
-		else if (*c < '0' || *c > '9' || n > 100000000000 || (decimals >= 0 && ++decimals > 6))
-			ok = false;
-		else
-			n = n * 10 + (*c - '0');
-	}
-	for (; decimals < 6; decimals++)
-		n = decimals < 0 ? n : n * 10;
-	*to = n;
-	return (ok && *text) || config_expected(r, v, "%s", what);
+	*to = millionths(text);
+	if (*to < 0 || !in_range(f, *to))
+		return config_expected(r, v, "%s", what);
+	return true;
 }
 
 static bool read_word(struct config_reader *r, const struct config_field *f, struct json_object *v, int *to)
@@ -388,7 +401,10 @@ static bool read_field(struct config_reader *r, const struct config_field *f, st
 	case CONFIG_BOOL: return read_bool(r, v, at);
 	case CONFIG_WORD: return read_word(r, f, v, at);
 	case CONFIG_STRINGS: return read_strings(r, f, v, at);
-	case CONFIG_PRICE: return read_price(r, v, at);
+	case CONFIG_PRICE: /* dollars a million tokens, in millionths, are picodollars a token */
+		return read_millionths(
+			r, f, v, "dollars per million tokens with at most 6 decimals, such as \"0.15\"", at);
+	case CONFIG_AMOUNT: return read_millionths(r, f, v, f->doc, at);
 	case CONFIG_GROUP: return config_read(r, f->table, v, at);
 	case CONFIG_MAP: return config_read_map(r, f, v, at);
 	case CONFIG_LIST: return read_list(r, f, v, at);

@@ -13,15 +13,19 @@ enum config_type {
 	CONFIG_SECRET,   /* struct config_secret; a string, or {"file": "…"} */
 	CONFIG_INT,      /* int64_t, min to max */
 	CONFIG_BYTES,    /* int64_t bytes: 1024, "32MiB" */
-	CONFIG_DURATION, /* int64_t µs: "50ms", "10s", "5m", "1h", "1d"; min and max in µs; -1 = not given */
+	CONFIG_DURATION, /* int64_t µs: "50ms", "10s", "5m", "1h", "1d"; min and max in µs; -1 = not given;
+				CONFIG_FIRST_WORD: it is the first of `words`, if there are any */
 	CONFIG_BOOL,     /* bool */
 	CONFIG_WORD,     /* int: the index in `words`; -1 = not given */
 	CONFIG_STRINGS,  /* const char **, NULL-terminated; one string, or an array of them */
 	CONFIG_PRICE,    /* int64_t picodollars a token, from dollars a million tokens: "0.15"; -1 = not given */
+	CONFIG_AMOUNT,   /* int64_t millionths: 600, "5.00"; min and max in millionths */
 	CONFIG_GROUP,    /* a struct inside, with a table of its own */
 	CONFIG_MAP,      /* struct config_items: names → structs that begin with `const char *name` */
 	CONFIG_LIST      /* struct config_items: an array of structs */
 };
+
+enum { CONFIG_FIRST_WORD = -2 };
 
 struct config_secret {
 	const char *value; /* NULL: none configured, or the variable is not set */

@@ -38,6 +38,7 @@ struct follow {
 	uint32_t next; /* batch */
 	int attempts;
 	struct buf out, plain;
+	struct buf tail; /* of the last batch: a record that goes on in the next */
 	int64_t written_us, look_us;
 	struct json_object *end; /* owned; what the leader said last, when it has */
 	enum verdict verdict;
@@ -142,12 +143,15 @@ static bool is_for(const struct follow *f, enum published_for whom)
 	return whom == FOR_ALL || (whom == FOR_ASKING) == f->t->chat.include_usage;
 }
 
-static enum step pass_on(struct follow *f, const char *bytes, size_t left)
+static enum step pass_on(struct follow *f, struct hash_part records)
 {
 	enum published_for whom;
-	const char *data;
-	size_t len;
+	const char *bytes, *data;
+	size_t left, len;
 
+	buf_add(&f->tail, records.bytes, records.len);
+	bytes = f->tail.data;
+	left = f->tail.len;
 	while (published_next(&bytes, &left, &whom, &data, &len)) {
 		if (!is_for(f, whom))
 			continue;
@@ -155,8 +159,9 @@ static enum step pass_on(struct follow *f, const char *bytes, size_t left)
 			f->t->first_chunk_us = clock_mono_us() - f->t->started_us;
 		sse_write_data(&f->out, data, len);
 	}
+	buf_drop(&f->tail, f->tail.len - left);
 	f->begun |= f->out.len > 0;
-	return write_out(f);
+	return f->tail.overflow ? LOST : write_out(f);
 }
 
 static enum step take_batches(struct follow *f, struct store_item *items, int count)
@@ -173,7 +178,7 @@ static enum step take_batches(struct follow *f, struct store_item *items, int co
 				&f->plain, &records))
 			return LOST;
 		f->next++;
-		step = pass_on(f, records.bytes, records.len);
+		step = pass_on(f, records);
 	}
 	return step;
 }
@@ -291,6 +296,17 @@ static enum followed done(struct follow *f, enum verdict verdict)
 	return FOLLOW_DONE;
 }
 
+/* Of the call, however it ended. */
+static void take_call(struct txn *t, struct json_object *end)
+{
+	const char *id = json_get_str(end, "upstream_request_id"), *schema = json_get_str(end, "schema"),
+		   *detail = json_get_str(end, "schema_detail");
+
+	snprintf(t->upstream_request_id, sizeof(t->upstream_request_id), "%s", id ? id : "");
+	t->schema = schema ? arena_strdup(t->arena, schema) : NULL;
+	t->schema_detail = detail ? arena_strdup(t->arena, detail) : NULL;
+}
+
 static enum followed leader_failed(struct follow *f)
 {
 	struct txn *t = f->t;
@@ -299,6 +315,7 @@ static enum followed leader_failed(struct follow *f)
 	struct buf text = BUF_INIT(4 << 20);
 
 	t->cache = CACHE_COLLAPSED;
+	take_call(t, f->end);
 	t->retry_after_ms = json_get_int(f->end, "retry_after_ms", 0);
 	t->should_retry = (enum err_retry)json_get_int(f->end, "should_retry", RETRY_UNSAID);
 	t->upstream_status = (int)json_get_int(f->end, "upstream_status", 0);
@@ -329,8 +346,12 @@ static enum followed serve_whole(struct follow *f, const char *where)
 		return FOLLOW_ALONE;
 	if (!cache_read(t, &item, true, t->cache_hash, &e) || !epoch_fits(&e, t->epochs))
 		return FOLLOW_AGAIN;
+	take_call(t, f->end);
 	verdict = lookup_serve(t, &e, CACHE_COLLAPSED);
-	return verdict == NEXT ? FOLLOW_ALONE : done(f, verdict);
+	if (verdict != NEXT)
+		return done(f, verdict);
+	t->schema = NULL;
+	return FOLLOW_ALONE;
 }
 
 static enum followed broken(struct follow *f)
@@ -359,6 +380,7 @@ static enum followed finish(struct follow *f)
 	if (!f->begun)
 		return serve_whole(f, how);
 	take_facts(f->t, f->end);
+	take_call(f->t, f->end);
 	sse_write_data(&f->out, "[DONE]", 6);
 	write_out(f);
 	return done(f, ANSWERED);
@@ -442,6 +464,7 @@ enum followed follow(
 		.live = t->chat.stream,
 		.out = BUF_INIT(EVENTS_MAX),
 		.plain = BUF_INIT(EVENTS_MAX),
+		.tail = BUF_INIT(EVENTS_MAX),
 		.written_us = clock_mono_us(),
 		.verdict = FAILED};
 	enum followed how;
@@ -460,6 +483,7 @@ enum followed follow(
 	*verdict = f.verdict;
 	buf_release(&f.out);
 	buf_release(&f.plain);
+	buf_release(&f.tail);
 	json_object_put(f.end);
 	return how;
 }

@@ -13,8 +13,9 @@
 enum {
 	BATCH_EVERY_US = 25000, /* a thousand followers are woken so often at most */
 	BATCH_BYTES = 512 * 1024,
-	KEPT_MAX = 4 << 20, /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
-	SHARED_S = 60       /* an answer that is not remembered, for those who wait for it */
+	KEPT_MAX = 4 << 20,    /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
+	EVENTS_MAX = 64 << 20, /* in one go */
+	SHARED_S = 60          /* an answer that is not remembered, for those who wait for it */
 };
 
 struct lead {
@@ -48,10 +49,10 @@ void lead_begin(struct txn *t, const struct lease *lease, struct stats_channel *
 
 	*l = (struct lead){.lease = *lease,
 		.channel = channel,
-		.kept = BUF_INIT(KEPT_MAX),
-		.batch = BUF_INIT(2 * KEPT_MAX),
-		.framed = BUF_INIT(2 * KEPT_MAX),
-		.text = BUF_INIT(2 * KEPT_MAX),
+		.kept = BUF_INIT(EVENTS_MAX),
+		.batch = BUF_INIT(2 * EVENTS_MAX),
+		.framed = BUF_INIT(2 * EVENTS_MAX),
+		.text = BUF_INIT(2 * EVENTS_MAX),
 		.renew_us = clock_mono_us() + LEASE_RENEW_US,
 		.asking = {.asked = true, .choices = t->chat.choices},
 		.others = {.choices = t->chat.choices}};
@@ -90,7 +91,7 @@ static bool concerns_usage(const char *data, size_t len)
 	return memmem(data, len, "\"usage\"", 7) || memmem(data, len, "finish_reason", 13);
 }
 
-/* Most events are the same for everybody, and are not looked into. */
+/* Of providers that speak of usage at the end only, most events are the same for everybody, and not looked into. */
 static void add_event(struct lead *l, const char *data, size_t len)
 {
 	if (!concerns_usage(data, len)) {
@@ -112,29 +113,33 @@ static void put(struct txn *t, struct store_item item)
 		t->lead->lost = true;
 }
 
-static void put_framed(struct txn *t, const char *key, const struct buf *payload)
+static void put_framed(struct txn *t, const char *key, struct hash_part payload)
 {
 	struct lead *l = t->lead;
 	struct store_item item = coalesce_item(t, STORE_SET, key);
 
 	buf_reset(&l->framed);
-	value_frame(t, key, (struct hash_part){payload->data ? payload->data : "", payload->len}, &l->framed);
+	value_frame(t, key, payload, &l->framed);
 	item.value = l->framed.data;
 	item.value_len = l->framed.len;
 	put(t, item);
 }
 
+/* In as many items as it takes: a large event is cut. */
 static void send_batch(struct txn *t)
 {
 	struct lead *l = t->lead;
 	char key[COALESCE_NAME + 16];
+	size_t sent, len;
 
-	if (!l->batch.len || l->lost)
-		return;
-	snprintf(key, sizeof(key), "%s:%u", l->name, l->batches);
-	put_framed(t, key, &l->batch);
+	l->lost |= l->batch.overflow;
+	for (sent = 0; sent < l->batch.len && !l->lost; sent += len) {
+		len = l->batch.len - sent < BATCH_BYTES ? l->batch.len - sent : BATCH_BYTES;
+		snprintf(key, sizeof(key), "%s:%u", l->name, l->batches);
+		put_framed(t, key, (struct hash_part){l->batch.data + sent, len});
+		l->batches += !l->lost;
+	}
 	buf_reset(&l->batch);
-	l->batches += !l->lost;
 	channel_published(l->channel, t->worker->slot_index, l->batches, false);
 }
 
@@ -200,7 +205,9 @@ void lead_event(struct txn *t, const char *data, size_t len)
 		look_for_others(t);
 	}
 	published_add(&l->kept, FOR_ALL, data, len);
-	if (l->kept.overflow) {
+	if (l->kept.len >= BATCH_BYTES && wants(l, CHANNEL_EVENTS))
+		publish_kept(t);
+	if (l->kept.overflow || l->kept.len > KEPT_MAX) {
 		l->lost = true;
 		buf_release(&l->kept);
 	}
@@ -258,7 +265,7 @@ static void say_end(struct txn *t, struct json_object *end)
 	buf_reset(&l->text);
 	json_print(&l->text, end);
 	snprintf(key, sizeof(key), "%s:end", l->name);
-	put_framed(t, key, &l->text);
+	put_framed(t, key, (struct hash_part){l->text.data, l->text.len});
 	channel_published(l->channel, t->worker->slot_index, l->batches, true);
 	lead_leave(t);
 }
@@ -308,6 +315,11 @@ void lead_end(struct txn *t, struct json_object *completion, const char *script,
 	json_set_str(end, "end", share(t, completion, script, script_len));
 	json_set_str(end, "model", f->model);
 	json_set_str(end, "id", f->id);
+	json_set_str(end, "upstream_request_id", t->upstream_request_id);
+	if (t->schema)
+		json_set_str(end, "schema", t->schema);
+	if (t->schema_detail)
+		json_set_str(end, "schema_detail", t->schema_detail);
 	json_set_str(end, "finish_reasons", f->finish_reasons);
 	json_set_int(end, "input_tokens", f->input_tokens);
 	json_set_int(end, "output_tokens", f->output_tokens);
@@ -336,6 +348,7 @@ void lead_end_failed(struct txn *t, int status, const struct buf *body)
 	json_set_int(end, "retry_after_ms", t->retry_after_ms);
 	json_set_int(end, "should_retry", t->should_retry);
 	json_set_int(end, "upstream_status", t->upstream_status);
+	json_set_str(end, "upstream_request_id", t->upstream_request_id);
 	if (body)
 		json_set_int(end, "status", status);
 	if (body)

@@ -6,12 +6,18 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "edge/fcgi.h"
 #include "gate/answer.h"
+#include "gate/budget.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-enum { SLACK_S = 10 /* a counter outlives its window by this, for hosts whose clocks differ */, IDENTITY_MAX = 100 };
+enum {
+	SLACK_S = 10,     /* a counter outlives its window by this, for hosts whose clocks differ */
+	IDENTITY_MAX = 61 /* a name of the longest prefix, limit and generation fits a key of memcached */
+};
 
 /* Who is counted, readable in the key where it can be: "key=alice,model=gpt-4o". */
 static void identity(const struct txn *t, const struct limit *l, char out[IDENTITY_MAX])
@@ -24,6 +30,10 @@ static void identity(const struct txn *t, const struct limit *l, char out[IDENTI
 	if (l->per & PER_TEAM) /* a key without a team is a team of its own */
 		buf_printf(&text, "%s%s=%s", text.len ? "," : "", t->key->team ? "team" : "alone",
 			t->key->team ? t->key->team : t->key->name);
+	if (l->per & PER_USER) /* who names none is one with all others who do not */
+		buf_printf(&text, "%suser=%s", text.len ? "," : "", t->chat.user ? t->chat.user : "");
+	if (l->per & PER_IP)
+		buf_printf(&text, "%sip=%s", text.len ? "," : "", fcgi_param("REMOTE_ADDR"));
 	if (l->per & PER_MODEL)
 		buf_printf(&text, "%smodel=%s", text.len ? "," : "", t->model->name);
 	if (text.len == 0) {
@@ -39,83 +49,129 @@ static void identity(const struct txn *t, const struct limit *l, char out[IDENTI
 	buf_release(&text);
 }
 
-/* The limit's window of this moment, for whoever asks. */
-static void use_limit(struct txn *t, const struct limit *l, int64_t now, struct limit_use *use)
+static void month_of(int64_t now_ms, int64_t *start_ms, int64_t *end_ms)
 {
-	int64_t window = l->window / 1000, start = now - now % window;
+	time_t now = (time_t)(now_ms / 1000);
+	struct tm tm;
+
+	gmtime_r(&now, &tm);
+	tm.tm_mday = 1;
+	tm.tm_hour = tm.tm_min = tm.tm_sec = 0;
+	*start_ms = (int64_t)timegm(&tm) * 1000;
+	tm.tm_mon++;
+	*end_ms = (int64_t)timegm(&tm) * 1000;
+}
+
+void limit_window(const struct limit *l, int64_t now_ms, int64_t *start_ms, int64_t *end_ms)
+{
+	int64_t window = l->window / 1000;
+
+	if (l->window == LIMIT_MONTH) {
+		month_of(now_ms, start_ms, end_ms);
+		return;
+	}
+	*start_ms = window ? now_ms - now_ms % window : 0;
+	*end_ms = *start_ms + window;
+}
+
+void limit_use(struct txn *t, const struct limit *l, int64_t now_ms, struct limit_use *use)
+{
+	int64_t start;
 	char who[IDENTITY_MAX];
 
 	identity(t, l, who);
-	*use = (struct limit_use){.limit = l, .end_ms = start + window, .used = -1};
-	snprintf(use->key, sizeof(use->key), "%s:c:%s:%s:%lld:%lld", t->config->memcached.prefix, l->name, who,
-		(long long)(window / 1000), (long long)(start / 1000));
+	*use = (struct limit_use){.limit = l, .used = -1, .settled = -1};
+	limit_window(l, now_ms, &start, &use->end_ms);
+	snprintf(use->key, sizeof(use->key), "%s:c:%s:%s:%s%lld:%lld", t->config->memcached.prefix, l->name, who,
+		l->window == LIMIT_MONTH ? "month" : "",
+		l->window == LIMIT_MONTH ? 0LL : (long long)l->window / 1000000, (long long)start / 1000);
+}
+
+int64_t limit_ttl_s(const struct limit_use *use)
+{
+	int64_t left = (use->end_ms - clock_real_ms()) / 1000;
+
+	return (left > 0 ? left : 0) + SLACK_S;
+}
+
+/* Without a model, those that are not per model. */
+static void use_all(struct txn *t)
+{
+	const struct config_items *lists[] = {&t->config->limits, t->key ? &t->key->limits : NULL};
+	int64_t now = clock_real_ms();
+	const struct limit *l;
+	size_t i, k;
+
+	t->limit_count = 0;
+	for (k = 0; k < 2; k++)
+		for (i = 0; lists[k] && i < lists[k]->count; i++) {
+			l = (const struct limit *)lists[k]->items + i;
+			if (!(l->per & PER_MODEL) || t->model)
+				limit_use(t, l, now, &t->limits[t->limit_count++]);
+		}
 }
 
 void limit_prepare(struct txn *t)
 {
-	const struct limit *limits = t->config->limits.items;
-	int64_t now = clock_real_ms();
 	struct limit_use *use;
 	size_t i;
 
-	for (i = 0; i < t->config->limits.count; i++) {
-		if ((limits[i].per & PER_MODEL) && !t->model)
+	use_all(t);
+	for (i = 0; i < t->limit_count; i++) {
+		use = &t->limits[i];
+		if (budget_counts(use->limit))
+			budget_prepare(t, use);
+		if (use->limit->count != COUNT_REQUESTS)
 			continue;
-		use = &t->limits[t->limit_count++];
-		use_limit(t, &limits[i], now, use);
-		t->batch[t->batch_count++] = (struct store_item){.op = STORE_INCR,
+		use->look = &t->batch[t->batch_count++];
+		*use->look = (struct store_item){.op = STORE_INCR,
 			.pool = STORE_COUNTERS,
 			.key = use->key,
-			.ttl_s = (uint32_t)((use->end_ms - now) / 1000 + SLACK_S),
+			.ttl_s = (uint32_t)limit_ttl_s(use),
 			.delta = 1};
 	}
 }
 
-/* A counter as GET gives it: digits, with spaces behind them after a DECR. */
-static int64_t number_of(const struct store_item *item)
-{
-	const char *digits = item->value;
-	int64_t n = 0;
-	size_t i;
-
-	for (i = 0; i < item->value_len && i < 18 && digits[i] >= '0' && digits[i] <= '9'; i++)
-		n = n * 10 + (digits[i] - '0');
-	return n;
-}
-
 void limit_peek(struct txn *t)
 {
-	const struct limit *limits = t->config->limits.items;
-	struct store_item items[TXN_LIMITS];
+	struct store_item items[LIMIT_ITEMS], *before = t->batch;
 	struct limit_use *use;
-	size_t i, n = 0;
+	size_t i, count = t->batch_count;
 
-	for (i = 0; i < t->config->limits.count; i++) {
-		if ((limits[i].per & PER_MODEL) && !t->model)
+	use_all(t);
+	t->batch = items;
+	t->batch_count = 0;
+	for (i = 0; i < t->limit_count; i++) {
+		use = &t->limits[i];
+		if (budget_counts(use->limit))
+			budget_prepare(t, use);
+		if (use->limit->count != COUNT_REQUESTS)
 			continue;
-		use = &t->limits[n];
-		use_limit(t, &limits[i], clock_real_ms(), use);
-		items[n++] = (struct store_item){.op = STORE_GET, .pool = STORE_COUNTERS, .key = use->key};
+		use->look = &t->batch[t->batch_count++];
+		*use->look = (struct store_item){.op = STORE_GET, .pool = STORE_COUNTERS, .key = use->key};
 	}
-	t->limit_count = n;
-	store_run(t->worker->store, items, n);
-	for (i = 0; i < n; i++) {
-		if (items[i].result == STORE_MISS)
-			t->limits[i].used = 0;
-		else if (items[i].result == STORE_OK)
-			t->limits[i].used = number_of(&items[i]);
+	store_run(t->worker->store, items, t->batch_count);
+	for (i = 0; i < t->limit_count; i++) {
+		use = &t->limits[i];
+		if (budget_counts(use->limit))
+			budget_read(t, use);
+		else if (use->look && use->look->result == STORE_MISS)
+			use->used = 0;
+		else if (use->look && use->look->result == STORE_OK)
+			use->used = store_number(use->look);
 	}
+	t->batch = before;
+	t->batch_count = count;
 }
 
-/* This host alone, in shared memory. */
-static int64_t count_locally(struct txn *t, const struct limit_use *use)
+int64_t limit_count_locally(struct txn *t, const struct limit_use *use, uint64_t delta)
 {
 	uint8_t hash[SHA256_BYTES];
 	uint64_t id;
 
 	hash_sha256(use->key, strlen(use->key), hash);
 	memcpy(&id, hash, sizeof(id));
-	return (int64_t)stats_local_add(t->worker->stats, id | 2, use->end_ms, 1);
+	return (int64_t)stats_local_add(t->worker->stats, id | 2, use->end_ms, delta);
 }
 
 static void give_back(struct txn *t)
@@ -124,7 +180,8 @@ static void give_back(struct txn *t)
 	size_t i, n = 0;
 
 	for (i = 0; i < t->limit_count; i++) {
-		if (!t->limits[i].charged || &t->limits[i] == t->refused_by || !t->limits[i].limit->enforce)
+		if (t->limits[i].limit->count != COUNT_REQUESTS || !t->limits[i].charged ||
+			&t->limits[i] == t->refused_by || !t->limits[i].limit->enforce)
 			continue;
 		items[n++] = (struct store_item){
 			.op = STORE_DECR, .pool = STORE_COUNTERS, .key = t->limits[i].key, .delta = 1};
@@ -144,7 +201,10 @@ static enum verdict refuse(struct txn *t, const struct limit_use *use)
 	t->retry_after_ms = left > 1 ? left : 1;
 	give_back(t);
 	answer_reset_text(t->retry_after_ms, reset, sizeof(reset));
-	answer_reset_text(l->window / 1000, window, sizeof(window));
+	if (l->window == LIMIT_MONTH)
+		snprintf(window, sizeof(window), "month");
+	else
+		answer_reset_text(l->window / 1000, window, sizeof(window));
 	return txn_fail(t, ERR_RATE_LIMIT, NULL,
 		"Rate limit '%s' reached: %lld requests per %s. Its window ends in %s; try again then.", l->name,
 		(long long)l->amount, window, reset);
@@ -167,12 +227,16 @@ enum verdict limit_decide(struct txn *t)
 
 	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
-		use->charged = t->batch[i].result == STORE_OK;
+		if (budget_counts(use->limit))
+			budget_read(t, use);
+		if (use->limit->count != COUNT_REQUESTS)
+			continue;
+		use->charged = use->look->result == STORE_OK;
 		t->store_down |= !use->charged;
 		if (use->charged)
-			use->used = (int64_t)t->batch[i].number;
+			use->used = (int64_t)use->look->number;
 		else if (use->limit->on_store_down == STORE_DOWN_LOCAL)
-			use->used = count_locally(t, use);
+			use->used = limit_count_locally(t, use, 1);
 		if (use->used < 0 && use->limit->on_store_down == STORE_DOWN_CLOSED && use->limit->enforce && !closed)
 			closed = use;
 		if (use->used <= use->limit->amount)
@@ -194,7 +258,7 @@ const struct limit_use *limit_tightest(const struct txn *t)
 
 	for (i = 0; i < t->limit_count && !t->refused_by; i++) {
 		use = &t->limits[i];
-		if (!use->limit->enforce)
+		if (!use->limit->enforce || use->limit->count != COUNT_REQUESTS)
 			continue;
 		if (!tightest || use->limit->amount - use->used < tightest->limit->amount - tightest->used)
 			tightest = use;

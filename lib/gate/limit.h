@@ -7,6 +7,19 @@
 
 #include "gate/txn.h"
 
+/* Room that they take in a batch. */
+enum { LIMIT_ITEMS = 2 * TXN_LIMITS };
+
+/* The limit's window of this moment, for whoever asks. */
+void limit_use(struct txn *t, const struct limit *l, int64_t now_ms, struct limit_use *use);
+/* When a window that began is over (or will be), and when the one of now_ms began: aligned to the clock, in UTC. */
+void limit_window(const struct limit *l, int64_t now_ms, int64_t *start_ms, int64_t *end_ms);
+
+/* For how long its counter is kept: longer than the window, for hosts whose clocks differ. */
+int64_t limit_ttl_s(const struct limit_use *use);
+/* Counts `delta` on this host alone, in shared memory; returns the new count. */
+int64_t limit_count_locally(struct txn *t, const struct limit_use *use, uint64_t delta);
+
 /* Adds one counter for each limit to the transaction's batch; without a model, for each that is not per model. */
 void limit_prepare(struct txn *t);
 

@@ -38,7 +38,7 @@ enum verdict stage_meter(struct txn *t)
 	bool asks = t->model != NULL; /* and not what models there are */
 
 	t->batch =
-		arena_alloc(t->arena, (TXN_LIMITS + (asks ? epoch_items_max(t) + entries(t) : 0)) * sizeof(*t->batch));
+		arena_alloc(t->arena, (LIMIT_ITEMS + (asks ? epoch_items_max(t) + entries(t) : 0)) * sizeof(*t->batch));
 	limit_prepare(t);
 	if (asks)
 		lookup_prepare(t);

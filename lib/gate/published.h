@@ -1,6 +1,7 @@
 /*
- * published — how the events of a stream that others follow stand in a batch. A record: whom it is for, its length in
- * four bytes (little-endian), and the event's data. Part of coalesce.
+ * published — how the events of a stream that others follow stand in its batches, which are one run of bytes that is
+ * cut anywhere. A record: whom it is for, its length in four bytes (little-endian), and the event's data. Part of
+ * coalesce.
  */
 #ifndef PAVISE_GATE_PUBLISHED_H
 #define PAVISE_GATE_PUBLISHED_H
@@ -26,7 +27,7 @@ static inline void published_add(struct buf *out, enum published_for whom, const
 	buf_add(out, data, len);
 }
 
-/* The record at *bytes, which moves behind it; false at the end, or at what is none. */
+/* The record at *bytes, which moves behind it; false where there is no whole one. */
 static inline bool published_next(
 	const char **bytes, size_t *left, enum published_for *whom, const char **data, size_t *len)
 {

@@ -46,15 +46,19 @@ enum cache_state {
 	CACHE_COLLAPSED /* the answer to somebody else's call, while it was made */
 };
 
-enum { TXN_LIMITS = 16, TXN_KEY = STORE_KEY_MAX + 1, TXN_EPOCHS = 2 /* of the scope, of the model */ };
+enum { TXN_LIMITS = 32, TXN_KEY = STORE_KEY_MAX + 1, TXN_EPOCHS = 2 /* of the scope, of the model */ };
 
 /* One limit as it stands for this request. */
 struct limit_use {
 	const struct limit *limit;
 	char key[TXN_KEY]; /* of its counter */
 	int64_t end_ms;    /* of its window, clock_real_ms() */
-	int64_t used;      /* this request included; -1 = nobody knows */
+	int64_t used;      /* this request included; of tokens and money: settled and reserved; -1 = nobody knows */
 	bool charged;      /* on memcached's counter */
+	/* tokens and money: gate/budget */
+	struct store_item *look; /* of the batch */
+	int64_t settled;         /* of `used`, what has been spent for sure; -1 = nobody knows */
+	int64_t reserved;        /* for this request's call, as an upper bound */
 };
 
 struct txn {

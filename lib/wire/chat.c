@@ -336,7 +336,7 @@ static int take_facts(struct chat *chat, struct json_object *body, struct err *e
 	*chat = (struct chat){
 		.body = body,
 		.model = json_get_str(body, "model"),
-		.choices = (int)number_of(body, "n", 1),
+		.choices = (int64_t)number_of(body, "n", 1),
 		.stream = json_get_bool(body, "stream", false),
 		.include_usage = json_get_bool(options, "include_usage", false),
 		.running_usage = json_get_bool(options, "continuous_usage_stats", false),
@@ -361,6 +361,15 @@ int chat_read(struct chat *chat, struct json_object *body, struct err *err)
 	return take_facts(chat, body, err);
 }
 
+/* Each has its own answers. */
+static size_t prompts(struct json_object *body)
+{
+	struct json_object *prompt = json_get_array(body, "prompt");
+	size_t n = prompt ? json_object_array_length(prompt) : 1;
+
+	return n && prompt && json_object_is_type(json_object_array_get_idx(prompt, 0), json_type_int) ? 1 : n;
+}
+
 int completion_read(struct chat *chat, struct json_object *body, struct err *err)
 {
 	double n;
@@ -370,5 +379,8 @@ int completion_read(struct chat *chat, struct json_object *body, struct err *err
 	n = number_of(body, "n", 1);
 	if (number_of(body, "best_of", n) < n)
 		return field_wrong_value(err, "best_of", "it must not be less than 'n', which is %.15g", n);
-	return take_facts(chat, body, err);
+	if (take_facts(chat, body, err) != 0)
+		return -1;
+	chat->choices *= (int64_t)prompts(body);
+	return 0;
 }

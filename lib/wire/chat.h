@@ -13,7 +13,7 @@
 struct chat {
 	struct json_object *body; /* borrowed; canon_sent() edits it */
 	const char *model;        /* the name that the client used */
-	int choices;              /* n: how many answers are wanted */
+	int64_t choices;          /* how many answers are wanted: n, for each prompt */
 	bool stream;
 	bool include_usage; /* the client wants to see what was used, at the end of its stream */
 	bool running_usage; /* … and on the way (vLLM's continuous_usage_stats) */

@@ -124,6 +124,28 @@ def test_followers_see_tokens_as_they_are_made(stack, pool):
     assert stack.provider.calls(prompt) == 1
 
 
+@pytest.mark.parametrize("sizes", [[540_000], [3_000_000, 1, 5_000_000], [3000] * 2000])
+def test_large_events_and_many(stack, pool, sizes):
+    """More than an item of memcached holds, and more than is kept for who may come."""
+    prompt = stack.provider.manual()
+    leader = pool.submit(stack.client.post, ask(prompt, stream=True))
+    call = stack.provider.take(prompt)
+    followers = [stack.client.stream(ask(prompt, stream=True)) for _ in range(3)]
+    following(stack, 3)
+    call.stream_head()
+    call.event(chunk("a"))
+    assert [content(s) for s in followers] == ["a"] * 3
+    rest = [pool.submit(rest_of, s) for s in followers]
+    for i, size in enumerate(sizes):
+        call.event(chunk(str(i % 10) * size))
+    call.event(chunk(finish="stop"))
+    call.end_stream()
+    expected = "".join(str(i % 10) * size for i, size in enumerate(sizes))
+    assert text_of(leader.result().events) == "a" + expected
+    assert all(f.result() == expected for f in rest)
+    assert stack.provider.calls(prompt) == 1
+
+
 def test_usage_is_for_who_asked(stack, pool):
     prompt = stack.provider.manual()
     first = pool.submit(stack.client.post, ask(prompt, stream=True))
@@ -200,6 +222,11 @@ def test_an_answer_that_is_not_remembered(stack, pool, leads):
     assert stack.provider.calls(prompt) == 1 and states(answers)["COLLAPSED"] == 6
     assert {a.json["choices"][0]["message"]["content"] for a in answers[1:4]} == {"It is fine."}
     assert {text_of(a.events) for a in answers[4:]} == {"It is fine."}
+    for a in answers[1:4]:
+        assert a.headers["X-Pavise-Schema"] == "invalid"
+    for a in answers:
+        line = stack.log_of(a)
+        assert (line["schema"], line["error.type"]) == ("invalid", "provider_schema_mismatch") and line["schema_detail"]
     again = pool.submit(stack.client.post, ask(prompt, **SCHEMA))
     stack.provider.take(prompt).answer(completion('{"a":1}'))
     assert again.result().cache == "MISS"
@@ -212,10 +239,11 @@ def test_an_error_is_everybodys(stack, pool, leads):
     call = stack.provider.take(prompt)
     others = chats(pool, stack.client, prompt, 3) + chats(pool, stack.client, prompt, 3, stream=True)
     following(stack, 6)
-    call.error(429, "slow down", {"Retry-After": "7"})
+    call.error(429, "slow down", {"Retry-After": "7", "x-request-id": "req_theirs"})
     for f in [first, *others]:
         answer = f.result()
         assert (answer.status, answer.error["message"], answer.headers["Retry-After"]) == (429, "slow down", "7")
+        assert answer.headers["x-pavise-upstream-request-id"] == "req_theirs"
     assert stack.provider.calls(prompt) == 1
     line = stack.log_of(others[0].result())
     assert (line["cache"], line["error.type"]) == ("collapsed", "provider_error")

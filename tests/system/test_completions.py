@@ -33,7 +33,7 @@ def piece(text="", finish=None, index=0, logprobs=None, **fields):
             "system_fingerprint": "fp_fake", "choices": [choice(text, finish, index, logprobs)], **fields}
 
 
-def streams(*events):
+def streams(*events, done=True):
     """A script: a stream of these chunks, and the usage at its end if somebody asked."""
     def script(call):
         asked = call.json.get("stream_options", {}).get("include_usage")
@@ -42,7 +42,7 @@ def streams(*events):
             call.event({**event, "usage": None} if asked else event)
         if asked:
             call.event({**piece(), "choices": [], "usage": USAGE})
-        call.end_stream()
+        call.end_stream(done)
     return script
 
 
@@ -167,6 +167,14 @@ def test_a_provider_without_stream_options(client, calls):
     assert pieces(complete(client, prompt, model="bare", stream=True)) == ["It ", "is ", "fine."]
     assert "stream_options" not in calls[0].json
     assert complete(client, prompt, model="bare").cache == "HIT"
+
+
+def test_a_choice_that_never_came(client, calls):
+    """Of two prompts; and the provider does not say [DONE]."""
+    calls.script = streams(piece("a0"), piece("", "stop"), done=False)
+    answer = complete(client, ["a", unique()], stream=True)
+    assert answer.events[-1]["error"]["code"] == "provider_connection_broken"
+    assert complete(client, unique(), stream=True).events[-1] == "[DONE]"  # the same of one prompt is whole
 
 
 def test_several_choices(each, calls):

@@ -134,7 +134,7 @@ WRONG = [
      ['limits[1].name: found "a" a second time']),
     ({"limits": [{"name": "a", "amount": 1, "window": "2d"}]}, ['limits[0].window: found "2d", expected a duration']),
     ({"limits": [{"name": "a", "amount": 0, "window": "1m"}]},
-     ["limits[0].amount: found 0, expected an integer from 1"]),
+     ["limits[0].amount: found 0, expected more than 0"]),
     ({"limits": [{"name": "a", "amount": 1, "window": "1m", "per": ["planet"]}]}, ['limits[0].per: found "planet"']),
     ({"limits": [{"name": "a", "amount": 1, "window": "1m", "on_store_down": "panic"}]},
      ['limits[0].on_store_down: found "panic", expected one of "open", "closed", "local"']),

@@ -1,0 +1,46 @@
+/*
+ * budget — limits of tokens and of money: reserved before the call as an upper bound, settled behind it with what it
+ * really took. A counter is what is settled and what is reserved together, and the number that it returns decides, so
+ * no budget is overshot however many ask at once; a second one counts what is settled, and tells a budget that is spent
+ * from one that others hold.
+ *
+ * Amounts are tokens or picodollars, as the limit counts.
+ */
+#ifndef PAVISE_GATE_BUDGET_H
+#define PAVISE_GATE_BUDGET_H
+
+#include "gate/txn.h"
+
+/* Whether the limit is one of these. */
+static inline bool budget_counts(const struct limit *l)
+{
+	return l->count == COUNT_TOKENS || l->count == COUNT_USD;
+}
+
+/* How many items budget_prepare() adds for each of the limits. */
+enum { BUDGET_ITEMS = 2 };
+
+/* Adds the look at a limit's counters to the transaction's batch; after it has run budget_read() fills used and
+ * settled. */
+void budget_prepare(struct txn *t, struct limit_use *use);
+void budget_read(struct txn *t, struct limit_use *use);
+/* The same for all of them, in a round trip of its own. */
+void budget_look(struct txn *t);
+
+enum budget_verdict {
+	BUDGET_TAKEN,
+	BUDGET_OVER,   /* *by has too little left; its used and settled are as they are now */
+	BUDGET_UNKNOWN /* nobody can count for *by now, and it is set to refuse then */
+};
+
+/*
+ * Takes use->reserved from every limit of tokens or money: from all, or from none (then nothing is held). A limit that
+ * does not enforce is counted, and never refuses (t->would_refuse).
+ */
+enum budget_verdict budget_reserve(struct txn *t, const struct limit_use **by);
+
+/* What the call really took of each: `tokens` and `pusd`, at most what was reserved unless the provider broke its
+ * promise. Everything that is reserved becomes that. Once; without a reservation it does nothing. */
+void budget_settle(struct txn *t, int64_t tokens, int64_t pusd);
+
+#endif
