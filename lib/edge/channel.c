@@ -46,17 +46,23 @@ static bool is_stale(const struct stats_channel *c)
 	return clock_mono_ms() - atomic_load(&c->touched_ms) > CHANNEL_STALE_MS;
 }
 
-/* True if it is ours now. */
-static bool claim(struct stats *s, struct stats_channel *c, uint64_t seen, uint64_t question, int slot)
+static void clear(struct stats_channel *c)
 {
-	if (!atomic_compare_exchange_strong(&c->claim, &seen, claim_of(question, slot)))
-		return false;
-	atomic_store(&c->touched_ms, clock_mono_ms());
 	atomic_store(&c->stream, 0);
 	atomic_store(&c->batches, 0);
 	atomic_store(&c->wanted, 0);
 	atomic_store(&c->ended, 0);
+}
+
+/* True if it is ours now. It is touched before: a claim that somebody sees is never a stale one. */
+static bool claim(struct stats *s, struct stats_channel *c, uint64_t seen, uint64_t question, int slot)
+{
+	atomic_store(&c->touched_ms, clock_mono_ms());
+	if (!atomic_compare_exchange_strong(&c->claim, &seen, claim_of(question, slot)))
+		return false;
 	atomic_store(&s->slots[slot].channel, (int)(c - s->channels) + 1);
+	if (owner_of(seen) >= 0) /* who left has cleared it */
+		clear(c);
 	wake(c);
 	return true;
 }
@@ -154,8 +160,10 @@ void channel_leave(struct stats *s, int slot)
 	if (index < 0)
 		return;
 	claimed = atomic_load(&c->claim);
-	if (owner_of(claimed) == slot)
+	if (owner_of(claimed) == slot) {
+		clear(c);
 		atomic_compare_exchange_strong(&c->claim, &claimed, claimed >> OWNER_BITS << OWNER_BITS);
+	}
 	wake(c);
 }
 
@@ -179,12 +187,16 @@ void channel_unfollow(struct stats *s, int slot)
 	atomic_store(&s->slots[slot].following, 0);
 }
 
-bool channel_alive(const struct stats_channel *c, uint64_t question, uint64_t stream)
+bool channel_owned(const struct stats_channel *c, uint64_t question)
 {
 	uint64_t claimed = atomic_load(&c->claim);
 
-	return claimed >> OWNER_BITS == tag_of(question) && owner_of(claimed) >= 0 &&
-	       atomic_load(&c->stream) == stream && !is_stale(c);
+	return claimed >> OWNER_BITS == tag_of(question) && owner_of(claimed) >= 0 && !is_stale(c);
+}
+
+bool channel_alive(const struct stats_channel *c, uint64_t question, uint64_t stream)
+{
+	return channel_owned(c, question) && atomic_load(&c->stream) == stream;
 }
 
 void channel_wait(struct stats_channel *c, uint32_t seen, int64_t timeout_us)

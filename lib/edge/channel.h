@@ -33,6 +33,8 @@ int channel_followers(const struct stats *s, uint64_t stream);
 /* A follower's: its interest, counted until channel_unfollow() or its death. */
 void channel_follow(struct stats *s, struct stats_channel *c, int slot, uint64_t stream, unsigned wanted);
 void channel_unfollow(struct stats *s, int slot);
+/* Whether somebody asks this question now. */
+bool channel_owned(const struct stats_channel *c, uint64_t question);
 /* Whether somebody still speaks for this stream. */
 bool channel_alive(const struct stats_channel *c, uint64_t question, uint64_t stream);
 /* Sleeps until seq is no longer what was seen, for at most timeout_us. */

@@ -31,7 +31,7 @@ enum store_op {
 	STORE_INCR,  /* by `delta`; if it is not there, made with `initial` (0: `delta`) and `ttl_s` → number */
 	STORE_DECR,  /* by `delta`, stops at 0, a missing key stays missing → number */
 	STORE_SET,   /* value, ttl_s */
-	STORE_ADD,   /* the same, but only if there is no such key */
+	STORE_ADD,   /* the same, but only if there is no such key → cas */
 	STORE_DELETE /* with `cas`: only if nobody has changed it since */
 };
 

@@ -154,7 +154,7 @@ static void print_command(struct buf *out, const struct store_item *item)
 	case STORE_INCR: buf_printf(out, "ma %s N%u J%llu D%llu v\r\n", item->key, item->ttl_s, initial, delta); break;
 	case STORE_DECR: buf_printf(out, "ma %s MD D%llu v\r\n", item->key, delta); break;
 	case STORE_SET: print_value(out, item, ""); break;
-	case STORE_ADD: print_value(out, item, " ME"); break;
+	case STORE_ADD: print_value(out, item, " ME c"); break;
 	case STORE_DELETE:
 		if (item->cas)
 			buf_printf(out, "md %s C%llu\r\n", item->key, (unsigned long long)item->cas);
@@ -328,6 +328,14 @@ static enum taken take_value(struct store_server *v, struct store_item *item, co
 	return TAKEN;
 }
 
+/* "HD", or of what was added "HD c<cas>" */
+static void take_done(struct store_item *item, const char *line)
+{
+	item->result = STORE_OK;
+	if (strncmp(line, "HD c", 4) == 0)
+		item->cas = strtoull(line + 4, NULL, 10);
+}
+
 /* One answer. */
 static enum taken take_answer(struct store_server *v)
 {
@@ -341,7 +349,7 @@ static enum taken take_answer(struct store_server *v)
 		taken = take_value(v, item, line, (size_t)(end + 1 - v->in.data));
 	} else {
 		if (strncmp(line, "HD", 2) == 0 && !wants_value(item))
-			item->result = STORE_OK;
+			take_done(item, line);
 		else if (strncmp(line, "EN", 2) == 0 || strncmp(line, "NF", 2) == 0)
 			item->result = STORE_MISS;
 		else if (strncmp(line, "EX", 2) == 0 || (strncmp(line, "NS", 2) == 0 && item->op == STORE_ADD))

@@ -17,7 +17,7 @@ static const struct {
 	[CACHE_REFUSED] = {"bypass", "BYPASS", "request"},
 	[CACHE_BYPASS] = {"bypass", "BYPASS", "bypass"},
 	[CACHE_STALE] = {"stale", "STALE", "stale"},
-	[CACHE_COLLAPSED] = {"collapsed", "COLLAPSED", "uri-miss"},
+	[CACHE_COLLAPSED] = {"collapsed", "COLLAPSED", NULL}, /* forwarded for the reason that it went to be asked */
 };
 
 const char *cache_status_word(const struct txn *t)
@@ -40,7 +40,7 @@ static void add_forwarded(const struct txn *t, struct buf *head, int status)
 {
 	struct buf value = BUF_INIT(256);
 
-	buf_printf(&value, "pavise; fwd=%s", words[t->cache].fwd);
+	buf_printf(&value, "pavise; fwd=%s", words[t->cache == CACHE_COLLAPSED ? t->looked_up : t->cache].fwd);
 	if (t->upstream_status && t->upstream_status != status) /* the same is what nothing means */
 		buf_printf(&value, "; fwd-status=%d", t->upstream_status);
 	if (t->stored)

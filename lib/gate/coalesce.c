@@ -44,7 +44,7 @@ static enum followed begin(struct txn *t, struct stats_channel *channel, enum ve
 	case LEASE_THEIRS:
 		channel_open(channel, t->worker->slot_index, holder.nonce);
 		return follow(t, channel, holder.nonce, true, verdict);
-	default: return FOLLOW_ALONE;
+	default: break; /* nobody knows of other hosts: on this one it is one call all the same */
 	}
 	lead_begin(t, &lease, channel);
 	*verdict = lookup_again(t); /* whoever led before has remembered its answer before it gave its lease back */
@@ -71,8 +71,8 @@ bool coalesce_alone(struct txn *t)
 	return t->lead;
 }
 
-/* The number of the stream that the channel's owner leads or watches; 0: it does not know one. */
-static uint64_t stream_of(struct stats_channel *channel)
+/* The number of the stream that the channel's owner leads or watches; 0: it does not know one, or has left. */
+static uint64_t stream_of(const struct txn *t, struct stats_channel *channel)
 {
 	int64_t deadline_us = clock_mono_us() + NAME_WAIT_US;
 	uint64_t stream;
@@ -81,7 +81,7 @@ static uint64_t stream_of(struct stats_channel *channel)
 	for (;;) {
 		seen = atomic_load(&channel->seq);
 		stream = atomic_load(&channel->stream);
-		if (stream || clock_mono_us() >= deadline_us)
+		if (stream || clock_mono_us() >= deadline_us || !channel_owned(channel, lease_question(t)))
 			return stream;
 		channel_wait(channel, seen, deadline_us - clock_mono_us());
 	}
@@ -91,13 +91,13 @@ enum verdict stage_coalesce(struct txn *t)
 {
 	int attempt, nameless = 0, slot = t->worker->slot_index;
 	struct stats *stats = t->worker->stats;
-	enum cache_state before = t->cache;
 	enum followed how = FOLLOW_AGAIN;
 	struct stats_channel *channel;
 	enum verdict verdict = NEXT;
 	uint64_t stream;
 	bool mine;
 
+	t->looked_up = t->cache;
 	if (!may_coalesce(t))
 		return NEXT;
 	for (attempt = 0; how == FOLLOW_AGAIN && attempt < ATTEMPTS && nameless < NAMELESS; attempt++) {
@@ -111,13 +111,13 @@ enum verdict stage_coalesce(struct txn *t)
 				channel_leave(stats, slot);
 			continue;
 		}
-		stream = stream_of(channel);
+		stream = stream_of(t, channel);
 		nameless += stream == 0;
 		if (stream)
 			how = follow(t, channel, stream, false, &verdict);
 	}
 	if (how == FOLLOW_DONE)
 		return verdict;
-	t->cache = before;
+	t->cache = t->looked_up;
 	return NEXT;
 }

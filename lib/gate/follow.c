@@ -18,11 +18,12 @@
 #include <string.h>
 
 enum {
-	FETCH = 8,           /* batches in one round trip */
-	SLEEP_US = 500000,   /* how soon a client that has gone is noticed */
-	WATCH_US = 20000,    /* how often memcached is asked for another host's stream */
-	LOOK_US = 1000000,   /* … and whether its leader still has the lease */
-	STORE_ATTEMPTS = 10, /* a busy memcached is no reason to buy the answer again; one that is down is */
+	FETCH = 8,             /* batches in one round trip */
+	SLEEP_US = 500000,     /* how soon a client that has gone is noticed */
+	WATCH_US = 20000,      /* how often memcached is asked for another host's stream */
+	LOOK_US = 1000000,     /* … and whether its leader still has the lease */
+	PATIENCE_US = 3000000, /* a memcached that is busy is no reason to buy the answer again, nor to break off; one
+				  that stays away is. More than a leader's */
 	EVENTS_MAX = 64 << 20,
 	NAME_BYTES = COALESCE_NAME + 16
 };
@@ -33,10 +34,10 @@ struct follow {
 	uint64_t stream;
 	bool watching;
 	char name[COALESCE_NAME];
-	bool live;     /* events are passed on as they come; else the end is waited for */
-	bool begun;    /* the client has seen some */
-	uint32_t next; /* batch */
-	int attempts;
+	bool live;          /* events are passed on as they come; else the end is waited for */
+	bool begun;         /* the client has seen some */
+	uint32_t next;      /* batch */
+	int64_t unheard_us; /* since when memcached does not answer; 0: it does */
 	struct buf out, plain;
 	struct buf tail; /* of the last batch: a record that goes on in the next */
 	int64_t written_us, look_us;
@@ -48,11 +49,6 @@ enum step { ON, LOST /* a batch is missing */, UNHEARD /* memcached does not ans
 
 /* ---- memcached ---- */
 
-static bool is_down(const struct follow *f)
-{
-	return store_server_down(f->t->worker->store, STORE_CACHE, f->t->entry->server);
-}
-
 static enum step run(struct follow *f, struct store_item *items, size_t count)
 {
 	bool down = false;
@@ -62,8 +58,19 @@ static enum step run(struct follow *f, struct store_item *items, size_t count)
 	store_run(f->t->worker->store, items, count);
 	for (i = 0; i < count; i++)
 		down |= items[i].result == STORE_DOWN;
-	f->attempts = !down ? 0 : !f->begun && is_down(f) ? STORE_ATTEMPTS : f->attempts + 1;
+	if (!down)
+		f->unheard_us = 0;
+	else if (!f->unheard_us)
+		f->unheard_us = clock_mono_us();
 	return down ? UNHEARD : ON;
+}
+
+/* Who has seen nothing yet can do without a server that is known to be down. */
+static bool is_patient(const struct follow *f)
+{
+	if (!f->begun && store_server_down(f->t->worker->store, STORE_CACHE, f->t->entry->server))
+		return false;
+	return clock_mono_us() - f->unheard_us < PATIENCE_US;
 }
 
 static const char *key_of(struct follow *f, char key[NAME_BYTES], const char *what)
@@ -342,8 +349,11 @@ static enum followed serve_whole(struct follow *f, const char *where)
 		return FOLLOW_ALONE;
 	if (strcmp(where, "shared") == 0)
 		item.key = arena_strdup(t->arena, key_of(f, key, "answer"));
-	if (run(f, &item, 1) != ON)
-		return FOLLOW_ALONE;
+	while (run(f, &item, 1) != ON) {
+		if (!is_patient(f))
+			return FOLLOW_ALONE;
+		channel_wait(f->channel, atomic_load(&f->channel->seq), WATCH_US);
+	}
 	if (!cache_read(t, &item, true, t->cache_hash, &e) || !epoch_fits(&e, t->epochs))
 		return FOLLOW_AGAIN;
 	take_call(t, f->end);
@@ -360,22 +370,24 @@ static enum followed broken(struct follow *f)
 			       "The call that this answer was shared with ended in the middle of it."));
 }
 
-static enum followed finish(struct follow *f)
+/* 0 where they cannot be followed to the end. */
+static uint32_t batches_of(struct json_object *end)
+{
+	int64_t batches = json_get_int(end, "batches", -1);
+
+	return batches > 0 ? (uint32_t)batches : 0;
+}
+
+/* With all that the end speaks of delivered; `step`: or not. */
+static enum followed finish(struct follow *f, enum step step)
 {
 	const char *how = json_get_str(f->end, "end");
-	int64_t batches = json_get_int(f->end, "batches", -1);
-	enum step step = ON;
 
 	if (!how)
 		return f->begun ? broken(f) : FOLLOW_ALONE;
-	if (batches > 0)
-		step = deliver(f, (uint32_t)batches);
-	if (step == GONE)
-		return done(
-			f, txn_fail(f->t, ERR_CLIENT_GONE, NULL, "The client left before the answer was complete."));
 	if (strcmp(how, "failed") == 0)
 		return leader_failed(f);
-	if (f->begun && (step != ON || f->next != batches))
+	if (f->begun && (step != ON || f->next != json_get_int(f->end, "batches", -1)))
 		return broken(f);
 	if (!f->begun)
 		return serve_whole(f, how);
@@ -421,22 +433,24 @@ static bool look(struct follow *f, enum followed *how)
 	bool led = true, alive;
 	enum step step = ON;
 
-	if (f->watching)
+	if (f->watching && !f->end)
 		step = watch(f, &led);
 	alive = led && channel_alive(f->channel, lease_question(f->t), f->stream);
 	if (step == ON && alive)
 		step = deliver(f, atomic_load(&f->channel->batches));
 	if (step == ON && !f->end && (!alive || atomic_load(&f->channel->ended)))
 		step = look_for_end(f);
+	if (step == ON && f->end)
+		step = deliver(f, batches_of(f->end));
 	if (step == ON)
 		step = comment(f);
 	*how = FOLLOW_DONE;
 	if (step == GONE || client_left(f))
 		f->verdict = txn_fail(f->t, ERR_CLIENT_GONE, NULL, "The client left before the answer was complete.");
-	else if (f->end)
-		*how = finish(f);
-	else if (step == UNHEARD && f->attempts < STORE_ATTEMPTS)
+	else if (step == UNHEARD && is_patient(f))
 		return true;
+	else if (f->end)
+		*how = finish(f, step);
 	else if (step != ON)
 		*how = f->begun ? broken(f) : FOLLOW_ALONE;
 	else if (alive || (!f->watching && f->begun && stands_in(f)))
@@ -449,7 +463,7 @@ static bool look(struct follow *f, enum followed *how)
 static int64_t patience_us(const struct follow *f)
 {
 	int64_t left = next_comment_us(f) - clock_mono_us(),
-		patience = f->watching || f->attempts ? WATCH_US : SLEEP_US;
+		patience = f->watching || f->unheard_us ? WATCH_US : SLEEP_US;
 
 	return left < patience ? left : patience;
 }

@@ -1,6 +1,6 @@
 /*
  * The leader's side. Until somebody follows, events are only kept; from then on they go out in small batches, the first
- * one at once. Publishing to nobody costs one look at memcached for the first event and two a second.
+ * one at once. Publishing to nobody costs one look at memcached for the first event, one a second, and two at the end.
  */
 #include "base/clock.h"
 #include "gate/cache.h"
@@ -8,14 +8,18 @@
 #include "gate/published.h"
 #include "wire/usage.h"
 
+#include <poll.h>
 #include <stdio.h>
 
 enum {
 	BATCH_EVERY_US = 25000, /* a thousand followers are woken so often at most */
+	RETRY_US = 100000,      /* a batch that memcached has not taken is offered again */
+	PATIENCE_US = 2000000,  /* … and the end: a memcached that is thought down is asked again every second */
 	BATCH_BYTES = 512 * 1024,
-	KEPT_MAX = 4 << 20,    /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
-	EVENTS_MAX = 64 << 20, /* in one go */
-	SHARED_S = 60          /* an answer that is not remembered, for those who wait for it */
+	RENEW_SLACK_US = 250000, /* an event that comes within it saves waking up for the lease alone */
+	KEPT_MAX = 4 << 20,      /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
+	EVENTS_MAX = 64 << 20,   /* in one go */
+	SHARED_S = 60            /* an answer that is not remembered, for those who wait for it */
 };
 
 struct lead {
@@ -25,8 +29,9 @@ struct lead {
 	struct buf kept; /* records of what has come and is not published */
 	struct buf batch, framed, text;
 	uint32_t batches;
-	bool remote; /* other hosts follow */
-	bool lost;   /* events that cannot be followed any more: only the end can */
+	bool waiting; /* the batch was offered in vain. It may have arrived all the same: nothing is added to it */
+	bool remote;  /* other hosts follow */
+	bool lost;    /* events that cannot be followed any more: only the end can */
 	int64_t renew_us, batch_us;
 	struct usage_view asking, others;
 };
@@ -102,18 +107,7 @@ static void add_event(struct lead *l, const char *data, size_t len)
 	add_view(l, &l->others, FOR_OTHERS, data, len);
 }
 
-static void put(struct txn *t, struct store_item item)
-{
-	if (t->lead->lost)
-		store_again(t->worker->store);
-	else
-		store_begin(t->worker->store); /* a late answer to something else is no reason to lose the followers */
-	store_run(t->worker->store, &item, 1);
-	if (item.result != STORE_OK)
-		t->lead->lost = true;
-}
-
-static void put_framed(struct txn *t, const char *key, struct hash_part payload)
+static enum store_result put(struct txn *t, const char *key, struct hash_part payload)
 {
 	struct lead *l = t->lead;
 	struct store_item item = coalesce_item(t, STORE_SET, key);
@@ -122,7 +116,12 @@ static void put_framed(struct txn *t, const char *key, struct hash_part payload)
 	value_frame(t, key, payload, &l->framed);
 	item.value = l->framed.data;
 	item.value_len = l->framed.len;
-	put(t, item);
+	if (l->lost)
+		store_again(t->worker->store);
+	else
+		store_begin(t->worker->store); /* a late answer to something else is no reason to lose the followers */
+	store_run(t->worker->store, &item, 1);
+	return item.result;
 }
 
 /* In as many items as it takes: a large event is cut. */
@@ -130,50 +129,73 @@ static void send_batch(struct txn *t)
 {
 	struct lead *l = t->lead;
 	char key[COALESCE_NAME + 16];
-	size_t sent, len;
+	enum store_result result;
+	size_t len;
 
 	l->lost |= l->batch.overflow;
-	for (sent = 0; sent < l->batch.len && !l->lost; sent += len) {
-		len = l->batch.len - sent < BATCH_BYTES ? l->batch.len - sent : BATCH_BYTES;
+	l->waiting = false;
+	while (l->batch.len && !l->lost) {
+		len = l->batch.len < BATCH_BYTES ? l->batch.len : BATCH_BYTES;
 		snprintf(key, sizeof(key), "%s:%u", l->name, l->batches);
-		put_framed(t, key, (struct hash_part){l->batch.data + sent, len});
+		result = put(t, key, (struct hash_part){l->batch.data, len});
+		l->waiting = result == STORE_DOWN;
+		if (l->waiting)
+			break;
+		l->lost = result != STORE_OK;
 		l->batches += !l->lost;
+		buf_drop(&l->batch, len);
 	}
-	buf_reset(&l->batch);
 	channel_published(l->channel, t->worker->slot_index, l->batches, false);
 }
 
-/* What has come since the last batch. */
+/* What has come since the last batch, or that one again. */
 static void publish_kept(struct txn *t)
 {
 	struct lead *l = t->lead;
-	const char *bytes = l->kept.data, *data;
-	size_t left = l->kept.len, len;
+	const char *bytes, *data;
 	enum published_for whom;
+	size_t left, len;
 
-	while (published_next(&bytes, &left, &whom, &data, &len)) {
+	if (l->waiting)
+		send_batch(t);
+	bytes = l->kept.data;
+	left = l->kept.len;
+	while (!l->waiting && published_next(&bytes, &left, &whom, &data, &len)) {
 		add_event(l, data, len);
 		if (l->batch.len >= BATCH_BYTES)
 			send_batch(t);
 	}
-	buf_reset(&l->kept);
-	send_batch(t);
-	l->batch_us = clock_mono_us() + BATCH_EVERY_US;
+	buf_drop(&l->kept, l->kept.len - left);
+	if (!l->waiting)
+		send_batch(t);
+	l->batch_us = clock_mono_us() + (l->waiting ? RETRY_US : BATCH_EVERY_US);
+}
+
+static bool has_events(const struct lead *l)
+{
+	return (l->kept.len || l->waiting) && !l->lost;
 }
 
 /* ---- who follows ---- */
 
-/* Hosts that watch say so under the stream's name, for a few seconds each time. */
-static void look_for_others(struct txn *t)
+/* Hosts that watch say so under the stream's name, for a few seconds each time. While it is asked for, the lease is
+ * renewed: one round trip is nearly all that a stream which nobody follows pays for being led. False: memcached does
+ * not answer. */
+static bool look_for_others(struct txn *t)
 {
+	struct lead *l = t->lead;
 	char key[COALESCE_NAME + 16];
 	struct store_item item;
 
-	snprintf(key, sizeof(key), "%s:wanted", t->lead->name);
+	snprintf(key, sizeof(key), "%s:wanted", l->name);
 	item = coalesce_item(t, STORE_GET, key);
 	store_again(t->worker->store);
-	store_run(t->worker->store, &item, 1);
-	t->lead->remote = item.result == STORE_OK;
+	lease_renew(t, &l->lease, &item);
+	if (item.result != STORE_DOWN)
+		l->remote = item.result == STORE_OK;
+	channel_touch(l->channel, t->worker->slot_index);
+	l->renew_us = clock_mono_us() + LEASE_RENEW_US;
+	return item.result != STORE_DOWN;
 }
 
 static bool wants(const struct lead *l, unsigned what)
@@ -220,25 +242,21 @@ void lead_pump(struct txn *t)
 
 	if (!l)
 		return;
-	if (now >= l->renew_us) {
-		store_again(t->worker->store);
-		lease_renew(t, &l->lease);
+	if (now >= l->renew_us)
 		look_for_others(t);
-		channel_touch(l->channel, t->worker->slot_index);
-		l->renew_us = now + LEASE_RENEW_US;
-	}
-	if (l->kept.len && now >= l->batch_us && !l->lost && wants(l, CHANNEL_EVENTS))
+	if (has_events(l) && now >= l->batch_us && wants(l, CHANNEL_EVENTS))
 		publish_kept(t);
 }
 
 int64_t lead_next_us(const struct txn *t)
 {
 	const struct lead *l = t->lead;
+	int64_t renew_us;
 
 	if (!l)
 		return INT64_MAX;
-	return l->kept.len && !l->lost && wants(l, CHANNEL_EVENTS) && l->batch_us < l->renew_us ? l->batch_us
-												: l->renew_us;
+	renew_us = l->renew_us + RENEW_SLACK_US;
+	return has_events(l) && wants(l, CHANNEL_EVENTS) && l->batch_us < renew_us ? l->batch_us : renew_us;
 }
 
 /* ---- the end ---- */
@@ -261,13 +279,28 @@ static void say_end(struct txn *t, struct json_object *end)
 	struct lead *l = t->lead;
 	char key[COALESCE_NAME + 16];
 
-	json_set_int(end, "batches", l->lost ? -1 : (int64_t)l->batches);
+	json_set_int(end, "batches", l->lost || l->waiting ? -1 : (int64_t)l->batches);
 	buf_reset(&l->text);
 	json_print(&l->text, end);
 	snprintf(key, sizeof(key), "%s:end", l->name);
-	put_framed(t, key, (struct hash_part){l->text.data, l->text.len});
+	put(t, key, (struct hash_part){l->text.data, l->text.len});
 	channel_published(l->channel, t->worker->slot_index, l->batches, true);
 	lead_leave(t);
+}
+
+/* Those who follow would lose all of it to a memcached that does not answer for a moment. Where it is known to be down,
+ * only those who have begun to read are waited for: the others go on without. */
+static void wait_for_store(struct txn *t)
+{
+	int64_t end_us = clock_mono_us() + PATIENCE_US;
+
+	if (!t->lead->batches && store_server_down(t->worker->store, STORE_CACHE, t->entry->server))
+		return;
+	store_begin(t->worker->store);
+	while (!look_for_others(t) && clock_mono_us() < end_us) {
+		poll(NULL, 0, RETRY_US / 1000);
+		store_begin(t->worker->store);
+	}
 }
 
 static void flush_events(struct txn *t)
@@ -277,7 +310,7 @@ static void flush_events(struct txn *t)
 	if (!wants(l, CHANNEL_EVENTS) || l->lost)
 		return;
 	publish_kept(t);
-	if (usage_owed(&l->asking)) {
+	if (!l->waiting && usage_owed(&l->asking)) {
 		buf_reset(&l->text);
 		json_print(&l->text, usage_owed(&l->asking));
 		published_add(&l->batch, FOR_ASKING, l->text.data, l->text.len);
@@ -309,7 +342,7 @@ void lead_end(struct txn *t, struct json_object *completion, const char *script,
 		lead_leave(t);
 		return;
 	}
-	store_again(t->worker->store);
+	wait_for_store(t);
 	flush_events(t);
 	end = json_object_new_object();
 	json_set_str(end, "end", share(t, completion, script, script_len));
@@ -338,7 +371,7 @@ void lead_end_failed(struct txn *t, int status, const struct buf *body)
 		lead_leave(t);
 		return;
 	}
-	store_again(t->worker->store);
+	wait_for_store(t);
 	flush_events(t);
 	end = json_object_new_object();
 	json_set_str(end, "end", "failed");

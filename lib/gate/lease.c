@@ -50,50 +50,52 @@ static bool parse(const struct store_item *item, struct lease *holder)
 	return *end == '\0' && holder->nonce;
 }
 
-static enum store_result run(struct txn *t, struct store_item *item)
+static void run(struct txn *t, struct store_item *items, size_t count)
 {
-	item->pool = STORE_COUNTERS;
-	store_run(t->worker->store, item, 1);
-	t->store_down |= item->result == STORE_DOWN;
-	return item->result;
+	items[0].pool = STORE_COUNTERS;
+	store_run(t->worker->store, items, count);
+	t->store_down |= items[0].result == STORE_DOWN;
 }
 
-static enum store_result add(struct txn *t, const struct lease *l)
+static enum store_result add(struct txn *t, struct lease *l)
 {
 	char value[VALUE_BYTES + 1];
 	struct store_item item = {
 		.op = STORE_ADD, .key = l->key, .ttl_s = LEASE_S, .value = value, .value_len = VALUE_BYTES};
 
 	print(l, value);
-	return run(t, &item);
+	run(t, &item, 1);
+	l->cas = item.cas;
+	return item.result;
 }
 
-/* Who has it. A touch, which only the holder may do, gives it so many seconds more. */
-static enum store_result look(
-	struct txn *t, const struct lease *l, uint32_t touch_s, struct lease *holder, uint64_t *cas)
+/* Who has it, from what memcached says. */
+static enum store_result read_holder(const struct store_item *item, struct lease *holder)
 {
-	struct store_item item = {.op = touch_s ? STORE_GAT : STORE_GET, .key = l->key, .ttl_s = touch_s};
-	enum store_result result = run(t, &item);
-
-	memcpy(holder->key, l->key, sizeof(holder->key));
+	snprintf(holder->key, sizeof(holder->key), "%s", item->key);
 	holder->nonce = holder->host = 0;
-	*cas = item.cas;
-	if (result == STORE_OK && !parse(&item, holder))
-		return STORE_FAIL;
-	return result;
+	holder->cas = item->cas;
+	return item->result == STORE_OK && !parse(item, holder) ? STORE_FAIL : item->result;
+}
+
+static enum store_result look(struct txn *t, const struct lease *l, struct lease *holder)
+{
+	struct store_item item = {.op = STORE_GET, .key = l->key};
+
+	run(t, &item, 1);
+	return read_holder(&item, holder);
 }
 
 static void drop(struct txn *t, const struct lease *l, uint64_t cas)
 {
 	struct store_item item = {.op = STORE_DELETE, .key = l->key, .cas = cas};
 
-	run(t, &item);
+	run(t, &item, 1);
 }
 
-enum lease_verdict lease_take(struct txn *t, const struct lease *l, bool alone, struct lease *holder)
+enum lease_verdict lease_take(struct txn *t, struct lease *l, bool alone, struct lease *holder)
 {
 	enum store_result result;
-	uint64_t cas;
 	int i;
 
 	for (i = 0; i < ATTEMPTS; i++) {
@@ -102,22 +104,21 @@ enum lease_verdict lease_take(struct txn *t, const struct lease *l, bool alone, 
 			return LEASE_OURS;
 		if (result != STORE_EXISTS)
 			return LEASE_UNKNOWN;
-		result = look(t, l, 0, holder, &cas);
+		result = look(t, l, holder);
 		if (result == STORE_MISS)
 			continue;
 		if (result != STORE_OK)
 			return LEASE_UNKNOWN;
 		if (holder->host != l->host || !alone)
 			return LEASE_THEIRS;
-		drop(t, l, cas);
+		drop(t, l, holder->cas);
 	}
 	return LEASE_UNKNOWN;
 }
 
 enum lease_verdict lease_look(struct txn *t, const struct lease *l, struct lease *holder)
 {
-	uint64_t cas;
-	enum store_result result = look(t, l, 0, holder, &cas);
+	enum store_result result = look(t, l, holder);
 
 	if (result == STORE_MISS)
 		return LEASE_NOBODYS;
@@ -126,22 +127,25 @@ enum lease_verdict lease_look(struct txn *t, const struct lease *l, struct lease
 	return holder->nonce == l->nonce ? LEASE_OURS : LEASE_THEIRS;
 }
 
-bool lease_renew(struct txn *t, const struct lease *l)
+bool lease_renew(struct txn *t, struct lease *l, struct store_item *besides)
 {
+	struct store_item items[] = {{.op = STORE_GAT, .key = l->key, .ttl_s = LEASE_S}, *besides};
+	enum store_result result;
 	struct lease holder;
-	uint64_t cas;
-	enum store_result result = look(t, l, LEASE_S, &holder, &cas);
 
+	run(t, items, 2);
+	*besides = items[1];
+	result = read_holder(items, &holder);
 	if (result == STORE_MISS)
 		return add(t, l) == STORE_OK;
-	return result == STORE_OK && holder.nonce == l->nonce;
+	l->cas = result == STORE_OK && holder.nonce == l->nonce ? holder.cas : 0;
+	return l->cas != 0;
 }
 
 void lease_give_back(struct txn *t, const struct lease *l)
 {
-	struct lease holder;
-	uint64_t cas;
+	struct lease holder = *l;
 
-	if (look(t, l, 0, &holder, &cas) == STORE_OK && holder.nonce == l->nonce)
-		drop(t, l, cas);
+	if (l->cas || (look(t, l, &holder) == STORE_OK && holder.nonce == l->nonce))
+		drop(t, l, holder.cas);
 }

@@ -103,7 +103,7 @@ struct txn {
 	bool head_sent, client_gone;
 	bool body_sent; /* some of it, comments left out */
 	int64_t body_bytes;
-	enum cache_state cache;
+	enum cache_state cache, looked_up; /* what has become of it; what the lookup said */
 	bool collapsed; /* a stale one, where the call that was followed failed */
 	bool remember;  /* the answer, if it turns out to be one that may be */
 	bool store_down, stored;

@@ -4,9 +4,13 @@
  * load rps      a fixed number of connections, each sending its next request when it has the answer to the last
  * load latency  one request at a time, in turn to --url and to --against, so that both see the same noise
  * load streams  many SSE streams at once, opened at a bounded rate, each to its end; the delay of each event is what
- *               lies between the microsecond that demo-llm --stamp wrote into it and its arrival here
+ *               lies between the microsecond that demo-llm --stamp wrote into it and its arrival here. With --against
+ *               every other stream goes there
+ * load twins    the same question so many times: one stream, and 50 ms behind it the others at the rate, half of them
+ *               streams; how much later than the first one each of these sees its first token
  *
- * "@@@" in the body becomes a number that no other request of this machine had, so that each request is a miss.
+ * "@@@" in the body becomes a number that no other request of this machine had, so that each request is a miss; for
+ * twins it becomes true or false.
  * Prints one JSON object.
  */
 #include "client.h"
@@ -28,7 +32,8 @@ enum {
 	LINE_MAX_BYTES = 65536,
 	EVENTS = 256,
 	GRACE_US = 10000000,
-	PAUSE_US = 2000
+	PAUSE_US = 2000,
+	LEAD_US = 50000
 };
 
 struct samples {
@@ -40,6 +45,8 @@ struct samples {
 struct lane {
 	struct client client; /* first: the client of a callback is its lane */
 	struct buf line;      /* an SSE line that is not whole yet */
+	const char *mark;     /* what stands for "@@@"; NULL: a number of its own */
+	int64_t token_us;     /* when its first one came; 0 = not yet */
 	bool busy, began, done_seen;
 };
 
@@ -48,7 +55,7 @@ static struct options {
 	long connections, requests, rate, seconds, measure;
 	const char *body;
 	struct buf headers;
-} opt = {.connections = 16, .requests = -1, .rate = 200, .seconds = 60, .measure = 5, .headers = BUF_INIT(8192)};
+} opt = {.connections = 16, .requests = -1, .rate = 200, .seconds = 60, .headers = BUF_INIT(8192)};
 
 static struct samples samples, samples_first, against, against_first;
 static long by_status[1000];
@@ -102,7 +109,7 @@ static void report_begin(const char *mode, long requests, int64_t took_us)
 }
 
 /* The whole request; the number behind the marker keeps its width, and so the request its length. */
-static size_t request_make(char out[REQUEST_MAX], const struct target *to)
+static size_t request_make(char out[REQUEST_MAX], const struct target *to, const char *instead)
 {
 	static int64_t counter;
 	const char *mark = strstr(opt.body, "@@@"), *rest = mark ? mark + 3 : "";
@@ -111,7 +118,9 @@ static size_t request_make(char out[REQUEST_MAX], const struct target *to)
 
 	if (!counter)
 		counter = clock_mono_us();
-	if (mark)
+	if (mark && instead)
+		snprintf(number, sizeof(number), "%s", instead);
+	else if (mark)
 		snprintf(number, sizeof(number), "%018lld", (long long)counter++);
 	n = snprintf(out, REQUEST_MAX, "POST %s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %zu\r\n\r\n%.*s%s%s",
 		to->path, to->host, opt.headers.data ? opt.headers.data : "",
@@ -138,7 +147,7 @@ static void lane_fail(struct lane *l)
 static void lane_send(struct lane *l)
 {
 	char request[REQUEST_MAX];
-	size_t len = request_make(request, l->client.to);
+	size_t len = request_make(request, l->client.to, l->mark);
 
 	l->busy = true;
 	busy++;
@@ -275,6 +284,7 @@ static void stream_line(struct lane *l, const char *line)
 	content = strstr(line, "\"content\":\"");
 	made = content ? strtoll(content + strlen("\"content\":\""), NULL, 10) : 0;
 	if (made > 0) {
+		l->token_us = l->token_us ? l->token_us : l->client.last_us;
 		lane_begin(l);
 		events++;
 		if (measuring)
@@ -297,15 +307,27 @@ static void stream_body(struct client *c, const char *bytes, size_t len)
 	buf_drop(&l->line, (size_t)(from - l->line.data));
 }
 
+static struct lane *streams_new(void)
+{
+	struct lane *lanes = calloc((size_t)opt.connections, sizeof(*lanes));
+	long i;
+
+	if (!lanes)
+		die("load: out of memory");
+	for (i = 0; i < opt.connections; i++) {
+		client_init(&lanes[i].client, i % 2 && opt.against.path[0] ? &opt.against : &opt.url);
+		lanes[i].line = BUF_INIT(LINE_MAX_BYTES);
+		lanes[i].client.on_body = stream_body;
+	}
+	return lanes;
+}
+
 /* Opens the streams that are due by now. */
 static long streams_open(struct lane *lanes, long opened, int64_t since_us)
 {
 	long due = (long)(since_us * opt.rate / 1000000) + 1;
 
 	for (; opened < opt.connections && opened < due; opened++) {
-		client_init(&lanes[opened].client, &opt.url);
-		lanes[opened].line = BUF_INIT(LINE_MAX_BYTES);
-		lanes[opened].client.on_body = stream_body;
 		lane_send(&lanes[opened]);
 		if (!lanes[opened].busy)
 			lane_begin(&lanes[opened]);
@@ -322,14 +344,12 @@ static void streams_tell(const char *word)
 
 static void streams(void)
 {
-	struct lane *lanes = calloc((size_t)opt.connections, sizeof(*lanes));
+	struct lane *lanes = streams_new();
 	int64_t start = clock_mono_us(), end = start + opt.seconds * 1000000, now = start, measure_end = 0;
 	long opened = 0, complete = 0, peak = 0;
 	struct epoll_event ready[EVENTS];
 	int i, n;
 
-	if (!lanes)
-		die("load: out of memory");
 	do {
 		opened = streams_open(lanes, opened, now - start);
 		n = lanes_wait(ready, opened < opt.connections ? 1 : 100);
@@ -343,7 +363,7 @@ static void streams(void)
 		}
 		now = clock_mono_us();
 		peak = busy > peak ? busy : peak;
-		if (begun == opt.connections && !measure_end) {
+		if (opt.measure && begun == opt.connections && !measure_end) {
 			measure_end = now + opt.measure * 1000000;
 			measuring = true;
 			streams_tell("began");
@@ -355,6 +375,51 @@ static void streams(void)
 	report_begin("streams", opened, now - start);
 	printf(",\"complete\":%ld,\"lost\":%ld,\"peak\":%ld,\"events\":%ld", complete, opt.connections - complete, peak,
 		events);
+	samples_print("delay_us", &samples);
+	printf("}\n");
+	free(lanes);
+}
+
+/* What the followers' first tokens came later than the first of all. */
+static void twins_compare(const struct lane *lanes)
+{
+	int64_t first = INT64_MAX;
+	long i;
+
+	for (i = 0; i < opt.connections; i += 2)
+		if (lanes[i].token_us && lanes[i].token_us < first)
+			first = lanes[i].token_us;
+	for (i = 2; i < opt.connections; i += 2)
+		if (lanes[i].token_us)
+			samples_add(&samples_first, lanes[i].token_us - first);
+}
+
+static void twins(void)
+{
+	struct lane *lanes = streams_new();
+	int64_t start = clock_mono_us(), end = start + opt.seconds * 1000000, now = start;
+	long opened = 0, complete = 0, i;
+	struct epoll_event ready[EVENTS];
+	int n;
+
+	for (i = 0; i < opt.connections; i++)
+		lanes[i].mark = i % 2 ? "false" : "true";
+	measuring = true;
+	do {
+		opened = streams_open(lanes, opened, now - start < LEAD_US ? 0 : now - start - LEAD_US);
+		n = lanes_wait(ready, opened < opt.connections ? 1 : 100);
+		for (i = 0; i < n; i++) {
+			struct lane *l = ready[i].data.ptr;
+
+			if (lane_read(l))
+				complete += l->client.status == 200 && (l->done_seen || *l->mark == 'f');
+		}
+		now = clock_mono_us();
+	} while ((busy || opened < opt.connections) && now < end);
+	twins_compare(lanes);
+	report_begin("twins", opened, now - start);
+	printf(",\"lost\":%ld,\"events\":%ld", opt.connections - complete, events);
+	samples_print("behind_us", &samples_first);
 	samples_print("delay_us", &samples);
 	printf("}\n");
 	free(lanes);
@@ -398,7 +463,7 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*run)(void);
-	} modes[] = {{"rps", rps}, {"latency", latency}, {"streams", streams}};
+	} modes[] = {{"rps", rps}, {"latency", latency}, {"streams", streams}, {"twins", twins}};
 	size_t i;
 
 	options_parse(argc, argv);
@@ -411,6 +476,7 @@ int main(int argc, char **argv)
 			return 0;
 		}
 	}
-	die("usage: load rps|latency|streams --url URL --body TEXT [--header 'name: value']… [--seconds N] [--requests N]\n"
-	    "  rps: [--connections N]  latency: --against URL  streams: [--connections N] [--rate N] [--measure SECONDS]");
+	die("usage: load rps|latency|streams|twins --url URL --body TEXT [--header 'name: value']… [--seconds N] [--requests N]\n"
+	    "  rps: [--connections N]  latency: --against URL  twins: [--connections N] [--rate N]\n"
+	    "  streams: [--connections N] [--rate N] [--measure SECONDS] [--against URL]");
 }

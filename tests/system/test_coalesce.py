@@ -448,6 +448,39 @@ def test_memcached_is_flushed_in_mid_stream(start, folder, pool):
         assert stack.provider.calls(prompt) == 2
 
 
+def test_memcached_stops_for_a_moment(start, folder, pool):
+    """What it has not taken is offered again, and nobody who follows sees more of it than a pause."""
+    with Memcached(folder) as own:
+        stack = start({"memcached": {"timeout": "50ms"}}, memcached=own)
+        prompt = stack.provider.manual()
+        leader = stack.client.stream(ask(prompt, stream=True))
+        call = stack.provider.take(prompt)
+        there = [stack.client.stream(ask(prompt, stream=True)) for _ in range(2)]
+        whole = chats(pool, stack.client, prompt, 2)
+        following(stack, 4)
+        call.stream_head()
+        call.event(chunk("a"))
+        for s in [leader, *there]:
+            assert content(s) == "a"
+        own.stop()
+        call.event(chunk("b"))
+        assert content(leader) == "b"  # it has been offered by now
+        own.cont()
+        call.event(chunk("c"))
+        for s in there:
+            assert content(s) == "b" and content(s) == "c"
+        call.event(chunk(finish="stop"))
+        own.stop()
+        call.end_stream()
+        while leader.next_data().data != "[DONE]":
+            pass
+        own.cont()  # before it has said how it ended
+        for s in there:
+            assert last(s) == "[DONE]"
+        assert {f.result().json["choices"][0]["message"]["content"] for f in whole} == {"abc"}
+        assert stack.provider.calls(prompt) == 1
+
+
 def test_without_memcached_everybody_asks(start, folder, pool):
     with Memcached(folder) as own:
         stack = start(memcached=own)

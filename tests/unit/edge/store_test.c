@@ -171,7 +171,7 @@ static void test_add_touch_and_delete_ours(void **state)
 	assert_int_equal(run_one(store, &touch), STORE_OK);
 	assert_int_equal(touch.value_len, 4);
 	assert_memory_equal(touch.value, "mine", 4);
-	assert_true(touch.cas != 0);
+	assert_true(touch.cas != 0 && touch.cas == add.cas);
 	drop = (struct store_item){.op = STORE_DELETE, .key = "lease", .cas = touch.cas};
 	assert_int_equal(set_text(store, "lease", "theirs"), STORE_OK);
 	assert_int_equal(run_one(store, &drop), STORE_EXISTS);

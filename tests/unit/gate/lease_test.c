@@ -36,6 +36,15 @@ static enum lease_verdict take(struct party *p, bool alone)
 	return lease_take(&p->txn, &p->lease, alone, &p->holder);
 }
 
+static bool renew(struct party *p)
+{
+	struct store_item besides = {.op = STORE_GET, .key = "nothing"};
+	bool ours = lease_renew(&p->txn, &p->lease, &besides);
+
+	assert_int_equal(besides.result, p->txn.store_down ? STORE_DOWN : STORE_MISS);
+	return ours;
+}
+
 static void test_one_holder(void **state)
 {
 	struct party a, b;
@@ -50,13 +59,13 @@ static void test_one_holder(void **state)
 	assert_true(b.holder.nonce == a.lease.nonce && b.holder.host == a.stats->host);
 	assert_int_equal(lease_look(&b.txn, &b.lease, &b.holder), LEASE_THEIRS);
 	assert_int_equal(lease_look(&a.txn, &a.lease, &a.holder), LEASE_OURS);
-	assert_true(lease_renew(&a.txn, &a.lease));
-	assert_false(lease_renew(&b.txn, &b.lease));
+	assert_true(renew(&a));
+	assert_false(renew(&b));
 	lease_give_back(&b.txn, &b.lease); /* not its own */
 	assert_int_equal(take(&b, true), LEASE_THEIRS);
 	lease_give_back(&a.txn, &a.lease);
 	assert_int_equal(take(&b, true), LEASE_OURS);
-	assert_false(lease_renew(&a.txn, &a.lease));
+	assert_false(renew(&a));
 	party_release(&a);
 	party_release(&b);
 }
@@ -73,9 +82,9 @@ static void test_a_dead_holder(void **state)
 	assert_int_equal(take(&dead, true), LEASE_OURS);
 	assert_int_equal(take(&next, false), LEASE_THEIRS);
 	assert_int_equal(take(&next, true), LEASE_OURS);
-	assert_false(lease_renew(&dead.txn, &dead.lease));
+	assert_false(renew(&dead));
 	lease_give_back(&dead.txn, &dead.lease);
-	assert_true(lease_renew(&next.txn, &next.lease));
+	assert_true(renew(&next));
 	party_release(&dead);
 	party_release(&next);
 }
@@ -108,11 +117,35 @@ static void test_forgotten_and_foreign(void **state)
 	assert_int_equal(take(&a, true), LEASE_OURS);
 	assert_int_equal(
 		run_one(a.worker.store, &(struct store_item){.op = STORE_DELETE, .key = a.lease.key}), STORE_OK);
-	assert_true(lease_renew(&a.txn, &a.lease)); /* taken again */
+	assert_true(renew(&a)); /* taken again */
 	assert_int_equal(take(&b, true), LEASE_THEIRS);
 	assert_int_equal(set_text(a.worker.store, a.lease.key, "what is this"), STORE_OK);
 	assert_int_equal(take(&b, true), LEASE_UNKNOWN);
-	assert_false(lease_renew(&a.txn, &a.lease));
+	assert_false(renew(&a));
+	party_release(&a);
+	party_release(&b);
+}
+
+/* What the holder once saw as its own is not what stands there now. */
+static void test_given_back_too_late(void **state)
+{
+	struct party a, b;
+
+	(void)state;
+	party_init(&a, new_stats(), "late");
+	party_init(&b, new_stats(), "late");
+	assert_int_equal(take(&a, true), LEASE_OURS);
+	assert_true(a.lease.cas != 0);
+	assert_int_equal(
+		run_one(a.worker.store, &(struct store_item){.op = STORE_DELETE, .key = a.lease.key}), STORE_OK);
+	assert_int_equal(take(&b, true), LEASE_OURS);
+	lease_give_back(&a.txn, &a.lease);
+	assert_true(renew(&b));
+	assert_false(renew(&a));
+	lease_give_back(&a.txn, &a.lease);
+	assert_true(renew(&b));
+	lease_give_back(&b.txn, &b.lease);
+	assert_int_equal(lease_look(&a.txn, &a.lease, &a.holder), LEASE_NOBODYS);
 	party_release(&a);
 	party_release(&b);
 }
@@ -126,7 +159,7 @@ static void test_no_memcached(void **state)
 	memcached_end(&server);
 	unlink(server.path);
 	assert_int_equal(take(&a, true), LEASE_UNKNOWN);
-	assert_false(lease_renew(&a.txn, &a.lease));
+	assert_false(renew(&a));
 	lease_give_back(&a.txn, &a.lease);
 	assert_true(a.txn.store_down);
 	memcached_start(&server);
@@ -158,6 +191,7 @@ int main(void)
 		cmocka_unit_test(test_a_dead_holder),
 		cmocka_unit_test(test_a_purge_between),
 		cmocka_unit_test(test_forgotten_and_foreign),
+		cmocka_unit_test(test_given_back_too_late),
 		cmocka_unit_test(test_no_memcached),
 	};
 
