@@ -6,10 +6,14 @@
 #include "edge/fcgi.h"
 #include "edge/super.h"
 #include "edge/upstream.h"
+#include "gate/bookkeeper.h"
+#include "gate/tell.h"
 #include "gate/worker.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +22,7 @@ static struct config *config;
 static struct config_watch watch;
 static struct stats *stats;
 static struct store *store;
+static struct queue queue; /* from the workers to the bookkeeper */
 
 static void usage(FILE *to)
 {
@@ -82,6 +87,21 @@ static bool reload(struct super_limits *limits)
 	return true;
 }
 
+static bool keeps_ledger(void)
+{
+	return config->ledger.path != NULL;
+}
+
+static int run_bookkeeper(void)
+{
+	return bookkeeper_run(config, stats, store, &queue);
+}
+
+static bool bury(int slot)
+{
+	return bookkeeper_bury(&queue, &stats->slots[slot]);
+}
+
 static int run_worker(int slot)
 {
 	struct worker w = {.config = config,
@@ -90,6 +110,7 @@ static int run_worker(int slot)
 		.slot_index = slot,
 		.store = store,
 		.arena = ARENA_INIT,
+		.teller = keeps_ledger() ? teller_new(&queue, &stats->slots[slot]) : NULL,
 		.supervised = true};
 
 	return worker_run(&w, NULL);
@@ -135,7 +156,12 @@ static void check_socket(void)
 static int serve(bool single)
 {
 	char message[CONFIG_MESSAGE];
-	struct super super = {.changed = changed, .reload = reload, .worker = run_worker};
+	struct super super = {.changed = changed,
+		.reload = reload,
+		.worker = run_worker,
+		.helper = run_bookkeeper,
+		.helper_wanted = keeps_ledger,
+		.bury = bury};
 	struct config *first;
 	const char *why;
 
@@ -151,6 +177,8 @@ static int serve(bool single)
 			first->server.run_dir, why);
 	if (single)
 		return run_single();
+	if (!queue_open(&queue))
+		die("cannot make a queue for the ledger: %s", strerror(errno));
 	super.stats = stats;
 	super.limits = limits_of(config);
 	log_event(LOG_INFO, "start", "pavise " PAVISE_VERSION " with %s: %zu models, %zu keys, workers %d to %d",

@@ -112,6 +112,12 @@ struct config {
 	} cache;
 	struct config_items limits; /* struct limit */
 	struct {
+		const char *path; /* NULL: none is kept */
+	} ledger;
+	struct {
+		const char **hosts, *host; /* host is one of hosts */
+	} cluster;
+	struct {
 		int64_t commit_after, heartbeat; /* µs */
 	} stream;
 	const char **forward_headers; /* of the client that go to the provider, and into the cache key */

@@ -8,7 +8,7 @@
 #include "gate/txn.h"
 
 /* Room that they take in a batch. */
-enum { LIMIT_ITEMS = 2 * TXN_LIMITS };
+enum { LIMIT_ITEMS = 3 * TXN_LIMITS };
 
 /* The limit's window of this moment, for whoever asks. */
 void limit_use(struct txn *t, const struct limit *l, int64_t now_ms, struct limit_use *use);

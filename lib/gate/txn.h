@@ -25,6 +25,7 @@ struct worker {
 	int slot_index;
 	struct store *store;
 	struct arena arena;
+	struct teller *teller; /* NULL: there is no bookkeeper */
 	bool supervised;
 };
 
@@ -59,6 +60,9 @@ struct limit_use {
 	struct store_item *look; /* of the batch */
 	int64_t settled;         /* of `used`, what has been spent for sure; -1 = nobody knows */
 	int64_t reserved;        /* for this request's call, as an upper bound */
+	uint64_t generation;     /* of the counter, where it lasts; 0 = unknown */
+	bool silent;             /* memcached did not say */
+	bool doubtful;           /* nor whether it has counted this */
 };
 
 struct txn {
@@ -110,6 +114,9 @@ struct txn {
 	int64_t cache_age_ms, cache_ttl_ms;
 	struct answer_facts facts;
 	int64_t cost_pusd, saved_pusd; /* -1 = unknown */
+	bool cost_estimated;           /* the provider did not say what it used: it cannot have been more */
+	uint64_t held;                 /* what the bookkeeper calls this call's reservation; 0 = none */
+	bool booked;                   /* it has been told what the call has spent */
 	struct err err;
 	int64_t retry_after_ms; /* 0 = do not say */
 	const char *schema;     /* of a structured output: "invalid" or "unjudged"; NULL = nothing to say */

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "edge/fcgi.h"
 #include "edge/super.h"
+#include "gate/tell.h"
 
 struct store *worker_store(const struct config *c, struct stats *stats)
 {
@@ -41,11 +42,16 @@ int worker_run(struct worker *w, void (*before)(struct worker *w))
 	heap_keep();
 	for (;;) {
 		become_idle(w);
+		if (w->teller)
+			teller_idle(w->teller);
 		if (!fcgi_accept())
-			return 0;
+			break;
 		become_busy(w);
 		if (before)
 			before(w);
 		txn_run(w);
 	}
+	if (w->teller)
+		teller_end(w->teller);
+	return 0;
 }
