@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLACK_S = 10, ATTEMPTS = 4, PAY_AGAIN_US = 20 * 1000, AMOUNTS_TEXT = 48 };
+enum { SLACK_S = 10, ATTEMPTS = 4, PAY_AGAIN_US = 20 * 1000, MISSING_US = 200 * 1000, AMOUNTS_TEXT = 48 };
 
 /* A counter that is being worked on. */
 struct seed {
@@ -272,6 +272,11 @@ bool seeding_run(struct books *b, struct errand *e)
 
 /* ---- what is owed ---- */
 
+static void on_missing(void *ctx, const struct ledger_count *c)
+{
+	books_doubt(ctx, c, MISSING_US);
+}
+
 /* True: it is paid, or nobody will ever want it. */
 static bool pay(struct books *b, const struct correction *c)
 {
@@ -288,8 +293,12 @@ static bool pay(struct books *b, const struct correction *c)
 		return false;
 	if (result == STORE_MISS || s.now.number != c->generation)
 		return true;
-	if (!s.now.ready || !there)
-		return s.now.ready; /* whoever finds it missing has it made anew, from what the ledger knows */
+	if (!s.now.ready)
+		return false;
+	if (!there) { /* lost, or not made yet by who made it ready */
+		ledger_find_count(b->ledger, c->counter, on_missing, b);
+		return true;
+	}
 	books_correct(&b->fresh, c->counter, c->generation, c->counted, c->spent);
 	return true;
 }

@@ -257,6 +257,8 @@ static void test_who_was_gone_when_it_came_has_spent_what_it_reserved(void **sta
 	open_host(&h, 0, true);
 	w = work_at(&h, 0);
 	assert_int_equal(reserve(&t, &w, 700), BUDGET_TAKEN);
+	flush(&h);
+	check_counter(&w, 700, 0); /* it is in the ledger */
 	fire(&h, SIGKILL);
 	atomic_store(&h.stats->slots[0].life, 0); /* the supervisor is another one, too: nobody tells */
 	w = work_at(&h, 1);
