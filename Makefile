@@ -28,7 +28,7 @@ UNITS    = $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/*/*_test.
 TARGETS ?= $(patsubst tests/fuzz/%_fuzz.c,%,$(wildcard tests/fuzz/*_fuzz.c))
 FUZZ     = $(patsubst tests/fuzz/%_fuzz.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*_fuzz.c))
 
-all: $(B)/pavise $(B)/demo-llm
+all: $(B)/pavise $(B)/pavisectl $(B)/demo-llm
 
 help:
 	@echo "make run        everything up to a working chat on http://127.0.0.1:$(PORT); Ctrl-C ends it"
@@ -57,6 +57,9 @@ $(B)/libpavise.a: $(LIB_OBJ)
 	ar rcs $@ $^
 
 $(B)/pavise: $(B)/app/pavise.o $(B)/libpavise.a
+	$(CC) $(MODE) $(LINK) -o $@ $^ $(LIBS)
+
+$(B)/pavisectl: $(B)/app/pavisectl.o $(B)/libpavise.a
 	$(CC) $(MODE) $(LINK) -o $@ $^ $(LIBS)
 
 $(B)/demo-llm: $(DEMO_OBJ) $(B)/libpavise.a

@@ -8,6 +8,7 @@
 #include "edge/upstream.h"
 #include "gate/bookkeeper.h"
 #include "gate/tell.h"
+#include "gate/ctl.h"
 #include "gate/worker.h"
 
 #include <errno.h>
@@ -17,7 +18,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static const char *config_path = "/etc/pavise/pavise.json";
+enum { LOOK_MS = 200 /* how often a single worker looks after its files */ };
+
+static const char *config_path = CTL_CONFIG;
 static struct config *config;
 static struct config_watch watch;
 static struct stats *stats;
@@ -116,7 +119,10 @@ static int run_worker(int slot)
 	return worker_run(&w, NULL);
 }
 
-/* A worker without a supervisor looks for itself, once a second at most, and between two requests. */
+/*
+ * A worker without a supervisor looks for itself, between two requests. What it sees while it is fresh counts at the
+ * next look, or when it is CONFIG_QUIET_MS old: with LOOK_MS on top of that still within a second.
+ */
 static void look_after_config(struct worker *w)
 {
 	static int64_t next_us;
@@ -124,7 +130,7 @@ static void look_after_config(struct worker *w)
 
 	if (now < next_us)
 		return;
-	next_us = now + 1000000;
+	next_us = now + LOOK_MS * 1000;
 	if (changed() && reload(NULL)) {
 		w->config = config;
 		w->store = store;
@@ -186,24 +192,6 @@ static int serve(bool single)
 	return super_run(&super);
 }
 
-static int check(void)
-{
-	char message[CONFIG_MESSAGE];
-	struct config *c;
-
-	upstream_init();
-	c = config_load(config_path, &watch, message);
-	if (!c) {
-		fprintf(stderr, "%s\n", message);
-		return 1;
-	}
-	config_warn(c);
-	printf("%s: good (%zu providers, %zu models, %zu keys, %zu limits)\n", config_path, c->providers.count,
-		c->models.count, c->keys.count, c->limits.count);
-	config_free(c);
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
@@ -227,5 +215,5 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
-	return only_check ? check() : serve(single);
+	return only_check ? (int)ctl_check(config_path) : serve(single);
 }

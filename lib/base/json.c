@@ -97,8 +97,7 @@ struct json_object *json_parse_leniently(const char *text, size_t len, size_t ma
 	return value;
 }
 
-/* The end of the comment at p; NULL if there is none there, or one without an end, which the scan will refuse. */
-static const char *comment_end(const char *p, const char *end)
+const char *json_comment_end(const char *p, const char *end)
 {
 	const char *stop;
 
@@ -124,7 +123,7 @@ static void add_blank(struct buf *out, const char *p, const char *end)
 			buf_addc(out, ' ');
 }
 
-static const char *string_end(const char *p, const char *end)
+const char *json_string_end(const char *p, const char *end)
 {
 	for (p++; p < end && *p != '"'; p++)
 		if (*p == '\\' && end - p > 1)
@@ -139,12 +138,12 @@ struct json_object *json_parse_with_comments(const char *text, size_t len, struc
 	struct json_object *value;
 
 	for (; p < end; p = next) {
-		next = comment_end(p, end);
+		next = json_comment_end(p, end);
 		if (next) {
 			add_blank(&plain, p, next);
 			continue;
 		}
-		next = *p == '"' ? string_end(p, end) : p + 1;
+		next = *p == '"' ? json_string_end(p, end) : p + 1;
 		buf_add(&plain, p, (size_t)(next - p));
 	}
 	if (plain.overflow)

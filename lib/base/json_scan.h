@@ -1,6 +1,6 @@
 /*
- * json_scan — what json_scan.c (the grammar), json_number.c (which numbers), json_fail.c (the words) and json.c share.
- * Private to them; others include json.h.
+ * json_scan — what json_scan.c (the grammar), json_number.c (which numbers), json_fail.c (the words), json_edit.c and
+ * json.c share. Private to them; others include json.h.
  */
 #ifndef PAVISE_BASE_JSON_SCAN_H
 #define PAVISE_BASE_JSON_SCAN_H
@@ -57,6 +57,13 @@ void json_write_out_pairs(struct buf *out, const char *text, size_t len);
 
 /* The name's bytes, unescaped; not NUL-terminated. */
 const char *json_name_bytes(const struct json_scanner *s, const struct json_name *n);
+
+/* ---- json.c: of texts with comments, before they are scanned ---- */
+
+/* The end of the comment at p; NULL if there is none there, or one without an end, which the scan will refuse. */
+const char *json_comment_end(const char *p, const char *end);
+/* The end of the string whose quote is at p. */
+const char *json_string_end(const char *p, const char *end);
 
 /* ---- json_number.c: of numbers that are well written, less their sign; [digits, end) ---- */
 

@@ -167,6 +167,21 @@ void channel_leave(struct stats *s, int slot)
 	wake(c);
 }
 
+void channel_lead(struct stats *s, int slot, uint64_t hash)
+{
+	atomic_store(&s->slots[slot].leading, hash);
+}
+
+bool channel_led(const struct stats *s, uint64_t hash)
+{
+	int i, used = atomic_load(&s->slots_used);
+
+	for (i = 0; i < used; i++)
+		if (atomic_load_explicit(&s->slots[i].leading, memory_order_relaxed) == hash)
+			return true;
+	return false;
+}
+
 int channel_followers(const struct stats *s, uint64_t stream)
 {
 	int i, n = 0, used = atomic_load(&s->slots_used);

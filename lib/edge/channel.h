@@ -27,6 +27,10 @@ void channel_published(struct stats_channel *c, int slot, uint32_t batches, bool
 void channel_touch(struct stats_channel *c, int slot);
 /* Lets go of it, and wakes everybody: they look whether it has ended, and what becomes of it if not. */
 void channel_leave(struct stats *s, int slot);
+/* Whether a worker leads what has this hash, and which, whenever it was asked: for who knows no more of it. 0: nothing
+ * any more. */
+void channel_lead(struct stats *s, int slot, uint64_t hash);
+bool channel_led(const struct stats *s, uint64_t hash);
 /* How many workers follow the stream. */
 int channel_followers(const struct stats *s, uint64_t stream);
 

@@ -27,8 +27,8 @@ struct store {
 	struct store_server servers[STATS_STORE_SERVERS];
 	int count;
 	struct pool pools[STORE_POOLS];
-	int64_t timeout_us;
-	bool given_up; /* this request has waited in vain once */
+	int64_t timeout_us, wait_us; /* as configured, and of this request */
+	bool given_up;               /* this request has waited in vain once */
 };
 
 bool store_server_valid(const char *server, const char **why)
@@ -99,7 +99,7 @@ struct store *store_new(const struct store_options *o, struct stats *shared)
 
 	if (!s)
 		die("out of memory");
-	s->timeout_us = o->timeout_us;
+	s->timeout_us = s->wait_us = o->timeout_us;
 	for (i = 0; i < STORE_POOLS; i++) {
 		pool = &s->pools[i];
 		for (name = o->servers[i]; *name; name++)
@@ -129,8 +129,16 @@ void store_begin(struct store *s)
 	int i;
 
 	s->given_up = false;
+	s->wait_us = s->timeout_us;
 	for (i = 0; i < s->count; i++)
 		s->servers[i].late_us = 0;
+}
+
+void store_begin_patient(struct store *s, int64_t wait_us)
+{
+	store_begin(s);
+	if (s->wait_us < wait_us)
+		s->wait_us = wait_us;
 }
 
 void store_again(struct store *s)
@@ -191,7 +199,7 @@ static struct store_server *server_of(struct store *s, const struct store_item *
 static void progress(struct store *s, struct store_server *server)
 {
 	if (store_server_progress(server))
-		server->deadline_us = clock_mono_us() + s->timeout_us;
+		server->deadline_us = clock_mono_us() + s->wait_us;
 }
 
 /* One look at all who have not answered yet; false: there is nobody. */
@@ -244,7 +252,7 @@ void store_run(struct store *s, struct store_item *items, size_t count)
 	for (j = 0; j < s->count; j++)
 		if (s->servers[j].pending)
 			store_server_send(&s->servers[j]);
-	deadline_us = clock_mono_us() + s->timeout_us;
+	deadline_us = clock_mono_us() + s->wait_us;
 	for (j = 0; j < s->count; j++)
 		s->servers[j].deadline_us = deadline_us;
 	while (wait_some(s))

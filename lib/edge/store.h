@@ -81,6 +81,8 @@ void store_free(struct store *s);
 
 /* A new request: it may wait for the store again. */
 void store_begin(struct store *s);
+/* The same for who has nothing better to do than to wait: for so long, if that is more than the timeout. */
+void store_begin_patient(struct store *s, int64_t wait_us);
 /* A request that lasts and needs the store again: it may wait for the servers that have not let it wait in vain within
  * the last second. */
 void store_again(struct store *s);

@@ -6,6 +6,7 @@
 #include "edge/fcgi.h"
 #include "edge/sse.h"
 #include "gate/cache_status.h"
+#include "gate/coalesce.h"
 #include "gate/cors.h"
 #include "gate/limit.h"
 #include "gate/stale.h"
@@ -14,7 +15,8 @@
 #include <string.h>
 
 enum {
-	WAITING_MAX = 16 << 20 /* of one slow client, in memory */,
+	WAITING_MAX = 16 << 20,          /* of one slow client, in memory; then it is waited for */
+	WAITING_MAX_FOLLOWED = 64 << 20, /* … or while others follow, given up */
 	HEAD_MAX = 16 * 1024,
 	BODY_MAX = 64 * 1024,
 	ID_BYTES = 12
@@ -96,14 +98,24 @@ static void add_common(struct txn *t, struct buf *head, int status, const char *
 	t->head_sent = true;
 }
 
+/* While others depend on this worker, it does not wait for its own client. */
+static bool may_offer(struct txn *t)
+{
+	if (!t->lead && !t->watching)
+		return false;
+	return fcgi_waiting() < WAITING_MAX || (fcgi_waiting() < WAITING_MAX_FOLLOWED && lead_followed(t));
+}
+
 static bool send(struct txn *t, const char *bytes, size_t len, bool flush)
 {
 	if (t->behind)
 		return true;
 	if (t->client_gone)
 		return false;
-	if (t->lead && flush && fcgi_waiting() < WAITING_MAX)
+	if (flush && may_offer(t))
 		t->client_gone = fcgi_offer(bytes, len) != 0;
+	else if (flush && lead_followed(t))
+		t->client_gone = true; /* too slow for the others */
 	else if (fcgi_write(bytes, len) != 0 || (flush && fcgi_flush() != 0))
 		t->client_gone = true;
 	return !t->client_gone;

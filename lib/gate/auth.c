@@ -1,57 +1,56 @@
 /* Who is asking: decided before the body is read, so that nobody without a key can make us parse anything. */
 #include "base/clock.h"
-#include "base/hash.h"
+#include "gate/keys.h"
 #include "gate/txn.h"
 
 #include <string.h>
 #include <strings.h>
 
-/* Authorization: Bearer …, else api-key (Azure's clients) or x-api-key (Anthropic's). */
-static const char *presented(void)
+/* What follows "Bearer"; NULL: another scheme, or nothing follows. */
+static const char *bearer(const char *value)
 {
-	const char *value = http_header("authorization");
-
-	if (value) {
-		if (strncasecmp(value, "Bearer", 6) != 0 || (value[6] != ' ' && value[6] != '\t'))
-			return NULL;
-		value += 6;
-		return value + strspn(value, " \t");
-	}
-	value = http_header("api-key");
-	return value ? value : http_header("x-api-key");
+	if (!value || strncasecmp(value, "Bearer", 6) != 0 || (value[6] != ' ' && value[6] != '\t'))
+		return NULL;
+	value += 6;
+	value += strspn(value, " \t");
+	return *value ? value : NULL;
 }
 
-static bool has_hash(const struct key *k, const uint8_t hash[SHA256_BYTES])
+/*
+ * The first that says something of Authorization: Bearer …, api-key (Azure's clients) and x-api-key (Anthropic's); it
+ * stands or falls alone, so that a client which sends two cannot be two. Another scheme than Bearer is no key: it may
+ * be meant for a web server in front.
+ */
+static const char *presented(void)
 {
-	bool found = false;
+	static const char *const names[] = {"api-key", "x-api-key"};
+	const char *value = bearer(http_header("authorization"));
 	size_t i;
 
-	for (i = 0; i < k->sha256_count; i++)
-		found |= hash_equal(k->sha256[i], hash, SHA256_BYTES);
-	return found;
+	for (i = 0; !value && i < sizeof(names) / sizeof(names[0]); i++) {
+		value = http_header(names[i]);
+		if (value && !*value)
+			value = NULL;
+	}
+	return value;
 }
 
 enum verdict stage_auth(struct txn *t)
 {
-	const struct key *keys = t->config->keys.items, *key = NULL;
 	const char *secret = presented();
-	uint8_t hash[SHA256_BYTES];
-	size_t i;
+	const struct key *key;
 
-	if (!secret || !*secret)
+	if (!secret)
 		return txn_fail(t, ERR_INVALID_API_KEY, NULL,
 			"You didn't provide an API key. Send it in an Authorization header: 'Authorization: Bearer KEY'.");
-	hash_sha256(secret, strlen(secret), hash);
-	for (i = 0; i < t->config->keys.count; i++)
-		if (has_hash(&keys[i], hash))
-			key = &keys[i];
+	key = keys_find(&t->config->keys, secret);
 	if (!key)
 		return txn_fail(
 			t, ERR_INVALID_API_KEY, NULL, "Incorrect API key provided. This gateway does not know it.");
 	t->key = key;
 	if (key->disabled)
 		return txn_fail(t, ERR_API_KEY_DISABLED, NULL, "The API key '%s' is disabled.", key->name);
-	if (key->expires_ms && clock_real_ms() >= key->expires_ms)
+	if (key_expired(key, clock_real_ms()))
 		return txn_fail(
 			t, ERR_API_KEY_EXPIRED, NULL, "The API key '%s' expired at %s.", key->name, key->expires);
 	return NEXT;

@@ -103,7 +103,7 @@ uint32_t cache_kept_s(const struct txn *t)
 
 bool cache_pack(struct txn *t, const char *key, uint32_t ttl_s, const struct cache_entry *e, struct value *v)
 {
-	struct buf bytes = BUF_INIT((size_t)t->config->cache.max_entry);
+	struct buf bytes = BUF_INIT(value_max(t));
 	bool fits;
 
 	entry_encode(&bytes, e);
@@ -125,7 +125,7 @@ bool cache_read(struct txn *t, const struct store_item *got, bool alone, const u
 bool cache_put_under(struct txn *t, const char *key, uint32_t ttl_s, struct json_object *completion, const char *script,
 	size_t script_len)
 {
-	struct buf json = BUF_INIT((size_t)t->config->cache.max_entry);
+	struct buf json = BUF_INIT(value_max(t));
 	int64_t now = clock_real_ms();
 	struct cache_entry e = {.stored_ms = now,
 		.expires_ms = now + cache_ttl_ms(t),

@@ -42,7 +42,7 @@ uint32_t cache_ttl_s(const struct txn *t);
 /* For how long memcached keeps it: it may be of use when it is stale. */
 uint32_t cache_kept_s(const struct txn *t);
 
-/* Makes an entry ready to be stored; false: it is larger than cache.max_entry. The key must live until then. */
+/* Makes an entry ready to be stored; false: it is larger than value_max(). The key must live until then. */
 bool cache_pack(struct txn *t, const char *key, uint32_t ttl_s, const struct cache_entry *e, struct value *v);
 
 /*

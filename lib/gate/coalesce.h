@@ -21,6 +21,8 @@ enum {
 	COALESCE_FLAG_S = 3   /* so long a host that watches is believed to */
 };
 
+/* 64 bits of what is asked for, purged or not. */
+uint64_t coalesce_hash(const struct txn *t);
 /* For a call that nobody waits for. True, with t->lead: nobody on any host asks this now. */
 bool coalesce_alone(struct txn *t);
 
@@ -42,9 +44,14 @@ void lead_pump(struct txn *t);
 int64_t lead_next_us(const struct txn *t);
 /* Whether anybody follows now: while they do, the call goes on without the client that began it. */
 bool lead_followed(struct txn *t);
-/* How it ended. The answer's facts are in t->facts; t->stored says whether it was remembered. completion NULL: the
- * events are all there is of it. */
-void lead_end(struct txn *t, struct json_object *completion, const char *script, size_t script_len);
+/* How it ended. The answer's facts are in t->facts; t->stored says whether it was remembered. */
+struct lead_answer {
+	struct json_object *completion; /* NULL: it is none that we can read, or the events are all there is of it */
+	const char *script;             /* the boundaries at which it streamed; "" */
+	size_t script_len;
+	const struct buf *raw; /* the body that it came in; NULL: it was a stream */
+};
+void lead_end(struct txn *t, const struct lead_answer *answer);
 /* t->err says why there is no answer; body: the provider's own words and their status, or NULL. */
 void lead_end_failed(struct txn *t, int status, const struct buf *body);
 /* Gives everything back without a word: whoever follows asks anew. */

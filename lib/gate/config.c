@@ -1,11 +1,10 @@
-/* The table of everything that can be configured, and the keys beside it. */
+/* The table of everything that can be configured. */
 #include "gate/config.h"
 
-#include "base/clock.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "edge/stats.h"
 #include "gate/config_check.h"
+#include "gate/keys.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -159,8 +158,9 @@ static const struct config_field limit_fields[] = {
 	{"name", CONFIG_STRING, AT(limit, name), .required = true,
 		.doc = "a name for the log and for the refused client"},
 	{"count", CONFIG_WORD, AT(limit, count), "\"requests\"", .words = counts, .doc = "what is counted"},
-	{"per", CONFIG_STRINGS, AT(limit, per_names), "[\"key\"]", .min = 0, .max = 5,
-		.doc = "any of \"key\", \"team\", \"user\", \"ip\", \"model\"; [] = everyone together"},
+	{"per", CONFIG_STRINGS, AT(limit, per_names), .min = 0, .max = 5,
+		.doc = "any of \"key\", \"team\", \"user\", \"ip\", \"model\"; [] = everyone together; by default "
+		       "[\"key\"], which a limit in a key's own entry always is"},
 	{"amount", CONFIG_AMOUNT, AT(limit, amount), .required = true, .min = 1, .max = AMOUNT_MAX,
 		.doc = "more than 0: so many requests or tokens in a window, \"5.00\" dollars, or calls at the same time"},
 	{"window", CONFIG_DURATION, AT(limit, window), .min = S_US, .max = D_US, .words = months,
@@ -170,7 +170,7 @@ static const struct config_field limit_fields[] = {
 		       "default for all else), or \"local\" (count on this host alone)"},
 	{"enforce", CONFIG_BOOL, AT(limit, enforce), "true", .doc = "false: count and log, but refuse nobody"},
 };
-static const struct config_table limit_table = CONFIG_TABLE(limit_fields, limit);
+const struct config_table limit_table = CONFIG_TABLE(limit_fields, limit);
 
 static const struct config_field ledger_fields[] = {
 	{"path", CONFIG_STRING, AT(config, ledger.path),
@@ -220,41 +220,7 @@ static const struct config_field top_fields[] = {
 		.doc = "the file of API keys, beside this one"},
 	{"log", CONFIG_GROUP, .table = &log_table, .doc = "one line a request"},
 };
-static const struct config_table top_table = CONFIG_TABLE(top_fields, config);
-
-static const struct config_field key_fields[] = {
-	{"sha256", CONFIG_STRINGS, AT(key, sha256_hex), .required = true, .min = 1, .max = 2,
-		.doc = "the key's SHA-256 in hexadecimal, or two while it is changed"},
-	{"team", CONFIG_STRING, AT(key, team), .doc = "who shares its limits `per` team"},
-	{"models", CONFIG_STRINGS, AT(key, models), "[\"*\"]", .min = 0, .max = 256,
-		.doc = "patterns of models that it may call"},
-	{"expires", CONFIG_STRING, AT(key, expires), .doc = "a time such as 2027-01-01T00:00:00Z"},
-	{"disabled", CONFIG_BOOL, AT(key, disabled), "false", .doc = "refuse it"},
-	{"admin", CONFIG_BOOL, AT(key, admin), "false", .doc = "may use /admin and /metrics"},
-};
-static const struct config_table key_table = CONFIG_TABLE(key_fields, key);
-static const struct config_field key_map = {"", CONFIG_MAP, .max = 1000000, .table = &key_table, .doc = "name → key"};
-
-/* ---- keys ---- */
-
-static bool check_key(struct config_reader *r, struct key *k)
-{
-	size_t i;
-
-	if (!config_name_valid(k->name))
-		return config_fail(r, k->name, "a key's name is expected to be 1 to 64 of A-Z a-z 0-9 . _ -");
-	while (k->sha256_hex[k->sha256_count])
-		k->sha256_count++;
-	k->sha256 = arena_alloc(r->arena, k->sha256_count * sizeof(*k->sha256));
-	for (i = 0; i < k->sha256_count; i++)
-		if (!hash_unhex(k->sha256_hex[i], k->sha256[i], sizeof(k->sha256[i])))
-			return config_fail(r, arena_printf(r->arena, "%s.sha256", k->name),
-				"found \"%.80s\", expected 64 hexadecimal digits", k->sha256_hex[i]);
-	if (k->expires && (k->expires_ms = clock_parse(k->expires)) < 0)
-		return config_fail(r, arena_printf(r->arena, "%s.expires", k->name),
-			"found \"%.80s\", expected a time such as \"2027-01-01T00:00:00Z\"", k->expires);
-	return true;
-}
+const struct config_table config_table = CONFIG_TABLE(top_fields, config);
 
 /* ---- files ---- */
 
@@ -272,22 +238,11 @@ static bool check_mode(struct config_reader *r)
 
 static bool load_keys(struct config_reader *r, struct config *c)
 {
-	const char *slash = strrchr(r->file, '/'), *file = c->keys_file;
 	struct json_object *object;
-	size_t i;
 
-	if (*file != '/' && slash)
-		file = arena_printf(&c->arena, "%.*s/%s", (int)(slash - r->file), r->file, file);
 	r->path[0] = '\0';
-	object = config_parse_file(r, file);
-	if (!object)
-		return false;
-	if (!config_read_map(r, &key_map, object, &c->keys))
-		return false;
-	for (i = 0; i < c->keys.count; i++)
-		if (!check_key(r, (struct key *)c->keys.items + i))
-			return false;
-	return true;
+	object = config_parse_file(r, config_beside(r, c->keys_file));
+	return object && keys_read(r, object, &c->keys) && config_check_own_limits(r, c);
 }
 
 static void remember_files(struct config_watch *watch, const struct config_reader *r)
@@ -305,7 +260,7 @@ static bool load(struct config_reader *r, struct config *c, const char *path)
 {
 	struct json_object *object = config_parse_file(r, path);
 
-	if (!object || !config_read(r, &top_table, object, c) || !check_mode(r))
+	if (!object || !config_read(r, &config_table, object, c) || !check_mode(r))
 		return false;
 	if (!c->memcached.counters)
 		c->memcached.counters = c->memcached.servers;

@@ -62,6 +62,8 @@ struct limit {
 	bool enforce;
 };
 
+enum { KEY_HASHES = 2 /* the second while a key is changed for another */, KEY_LIMITS = 16 };
+
 struct key {
 	const char *name;
 	const char **sha256_hex;
@@ -138,6 +140,9 @@ struct config_watch {
 	uint64_t last; /* what the last look saw */
 };
 
+/* Everything that may stand in the file. */
+extern const struct config_table config_table;
+
 /* NULL with *message filled: file, path, what was found, what was expected. Reads ${NAME}s from the environment. */
 struct config *config_load(const char *path, struct config_watch *watch, char message[CONFIG_MESSAGE]);
 void config_free(struct config *c);
@@ -147,7 +152,7 @@ void config_warn(const struct config *c);
 
 /*
  * Whether one of the files is no longer what the last attempt saw, good or bad, and has been left alone since the last
- * look, or for a second (so that a file that is being written is not read in the middle).
+ * look, or for CONFIG_QUIET_MS (so that a file that is being written is not read in the middle).
  */
 bool config_changed(struct config_watch *watch);
 

@@ -151,7 +151,7 @@ static bool check_trust(struct config_reader *r, struct config *c, struct provid
 
 static bool check_provider(struct config_reader *r, struct config *c, struct provider *p)
 {
-	const char *path = arena_printf(r->arena, "providers.%s", p->name), *host, *slash;
+	const char *path = arena_printf(r->arena, "providers.%s", p->name), *host;
 	size_t len = strlen(p->base_url);
 
 	host = strncmp(p->base_url, "http://", 7) == 0    ? p->base_url + 7
@@ -165,9 +165,8 @@ static bool check_provider(struct config_reader *r, struct config *c, struct pro
 		p->base_url = arena_strndup(r->arena, p->base_url, len - 1);
 	if (p->api_key.value && strpbrk(p->api_key.value, "\r\n"))
 		return config_fail(r, arena_printf(r->arena, "%s.api_key", path), "it contains a line break");
-	slash = strrchr(r->file, '/');
-	if (p->ca_file && *p->ca_file && *p->ca_file != '/' && slash)
-		p->ca_file = arena_printf(r->arena, "%.*s/%s", (int)(slash - r->file), r->file, p->ca_file);
+	if (p->ca_file && *p->ca_file)
+		p->ca_file = config_beside(r, p->ca_file);
 	if (p->api_key.unset)
 		p->off = arena_printf(r->arena, "the environment variable %s is not set", p->api_key.unset);
 	return check_trust(r, c, p);
@@ -232,10 +231,34 @@ static bool check_window(struct config_reader *r, struct limit *l, const char *p
 	return true;
 }
 
-static bool check_limit(struct config_reader *r, struct config *c, size_t index)
+/* A limit in a key's entry counts that key alone, so `per` narrows it further. */
+static bool check_per(struct config_reader *r, struct limit *l, const char *path, bool of_key)
 {
-	struct limit *l = (struct limit *)c->limits.items + index;
-	const char *path = arena_printf(r->arena, "limits[%zu]", index), **name;
+	const unsigned implied = PER_KEY | PER_TEAM;
+	const char **name;
+	size_t i;
+
+	if (!l->per_names || of_key)
+		l->per = PER_KEY;
+	for (name = l->per_names; name && *name; name++) {
+		for (i = 0; pers[i] && strcmp(pers[i], *name) != 0; i++)
+			;
+		if (!pers[i])
+			return config_fail(r, path,
+				"found \"%.80s\", expected \"key\", \"team\", \"user\", \"ip\" or \"model\"", *name);
+		if (of_key && (implied & 1u << i))
+			return config_fail(r, path,
+				"found \"%s\", which the key implies; expected \"user\", \"ip\" or \"model\"", *name);
+		l->per |= 1u << i;
+	}
+	return true;
+}
+
+static bool check_limit(
+	struct config_reader *r, const struct config_items *limits, size_t index, const char *in, bool of_key)
+{
+	struct limit *l = (struct limit *)limits->items + index;
+	const char *path = arena_printf(r->arena, "%s[%zu]", in, index);
 	size_t i;
 
 	if (!config_name_valid(l->name))
@@ -250,14 +273,35 @@ static bool check_limit(struct config_reader *r, struct config *c, size_t index)
 		return false;
 	if (l->on_store_down < 0)
 		l->on_store_down = l->count == COUNT_REQUESTS ? STORE_DOWN_OPEN : STORE_DOWN_CLOSED;
-	for (name = l->per_names; *name; name++) {
-		for (i = 0; pers[i] && strcmp(pers[i], *name) != 0; i++)
-			;
-		if (!pers[i])
-			return config_fail(r, arena_printf(r->arena, "%s.per", path),
-				"found \"%.80s\", expected \"key\", \"team\", \"user\", \"ip\" or \"model\"", *name);
-		l->per |= 1u << i;
-	}
+	return check_per(r, l, arena_printf(r->arena, "%s.per", path), of_key);
+}
+
+bool config_check_limits(struct config_reader *r, const struct config_items *limits, const char *in, bool of_key)
+{
+	size_t i;
+
+	for (i = 0; i < limits->count; i++)
+		if (!check_limit(r, limits, i, in, of_key))
+			return false;
+	return true;
+}
+
+bool config_check_own_limits(struct config_reader *r, const struct config *c)
+{
+	const struct key *k = c->keys.items;
+	const struct limit *own, *all = c->limits.items;
+	size_t i, j, n;
+
+	for (i = 0; i < c->keys.count; i++)
+		for (j = 0; j < k[i].limits.count; j++)
+			for (n = 0; n < c->limits.count; n++) {
+				own = (const struct limit *)k[i].limits.items + j;
+				if (strcmp(own->name, all[n].name) == 0)
+					return config_fail(r,
+						arena_printf(r->arena, "%s.limits[%zu].name", k[i].name, j),
+						"found \"%s\", expected another name than those of `limits` in %s",
+						own->name, c->path);
+			}
 	return true;
 }
 
@@ -274,8 +318,5 @@ bool config_check(struct config_reader *r, struct config *c)
 	for (i = 0; i < c->models.count; i++)
 		if (!check_model(r, c, (struct model *)c->models.items + i))
 			return false;
-	for (i = 0; i < c->limits.count; i++)
-		if (!check_limit(r, c, i))
-			return false;
-	return true;
+	return config_check_limits(r, &c->limits, "limits", false);
 }

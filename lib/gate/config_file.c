@@ -9,8 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_MAX = 16 << 20 };
-
 static void mix(uint64_t *fingerprint, uint64_t value)
 {
 	*fingerprint = (*fingerprint ^ value) * 0x9e3779b97f4a7c15u;
@@ -41,7 +39,7 @@ uint64_t config_fingerprint(const char *const *files)
 
 bool config_quiet(const char *const *files)
 {
-	int64_t since = clock_real_ms() - 1000;
+	int64_t since = clock_real_ms() - CONFIG_QUIET_MS;
 	struct stat st;
 
 	for (; *files; files++)
@@ -81,19 +79,20 @@ char *config_read_text(struct config_reader *r, const char *file, size_t max, co
 	return copy;
 }
 
-struct json_object *config_parse_file(struct config_reader *r, const char *file)
+const char *config_beside(struct config_reader *r, const char *file)
+{
+	const char *slash = strrchr(r->file, '/');
+
+	if (*file == '/' || !slash)
+		return file;
+	return arena_printf(r->arena, "%.*s/%s", (int)(slash - r->file), r->file, file);
+}
+
+struct json_object *config_parse_text(struct config_reader *r, const char *text)
 {
 	struct json_object *object;
 	struct err err;
-	const char *why;
-	char *text;
 
-	r->file = arena_strdup(r->arena, file);
-	text = config_read_text(r, file, FILE_MAX, &why);
-	if (!text) {
-		config_fail(r, "", "cannot be read: %s", why);
-		return NULL;
-	}
 	object = json_parse_with_comments(text, strlen(text), &err);
 	if (!object) {
 		config_fail(r, err.param, "%s", err.message);
@@ -105,6 +104,20 @@ struct json_object *config_parse_file(struct config_reader *r, const char *file)
 		return NULL;
 	}
 	return object;
+}
+
+struct json_object *config_parse_file(struct config_reader *r, const char *file)
+{
+	const char *why;
+	char *text;
+
+	r->file = arena_strdup(r->arena, file);
+	text = config_read_text(r, file, CONFIG_FILE_MAX, &why);
+	if (!text) {
+		config_fail(r, "", "cannot be read: %s", why);
+		return NULL;
+	}
+	return config_parse_text(r, text);
 }
 
 /* ---- environment: ${NAME} and ${NAME:-default} ---- */

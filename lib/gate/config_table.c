@@ -246,14 +246,13 @@ static bool read_bool(struct config_reader *r, struct json_object *v, bool *to)
 /* {"file": "…"}: the first line of a file that nobody else can read. */
 static bool read_secret_file(struct config_reader *r, struct json_object *v, struct config_secret *to)
 {
-	const char *name = json_get_str(v, "file"), *slash = strrchr(r->file, '/'), *why;
+	const char *name = json_get_str(v, "file"), *why;
 	struct stat st;
 	char *text;
 
 	if (!name || json_object_object_length(v) != 1)
 		return config_fail(r, r->path, "expected a string or {\"file\": \"path\"}");
-	if (*name != '/' && slash)
-		name = arena_printf(r->arena, "%.*s/%s", (int)(slash - r->file), r->file, name);
+	name = config_beside(r, name);
 	if (stat(name, &st) == 0 && (st.st_mode & S_IROTH)) {
 		config_note_file(r, name); /* its mode may be mended */
 		return config_fail(r, r->path,

@@ -62,7 +62,7 @@ struct config_table {
 		list, sizeof(list) / sizeof((list)[0]), sizeof(struct type) \
 	}
 
-enum { CONFIG_MESSAGE = 1024, CONFIG_PATH = 256, CONFIG_TEXT = 64 * 1024 };
+enum { CONFIG_MESSAGE = 1024, CONFIG_PATH = 256, CONFIG_TEXT = 64 * 1024, CONFIG_FILE_MAX = 16 << 20 };
 
 struct config_reader {
 	struct arena *arena; /* what is read lives here */
@@ -80,6 +80,12 @@ struct config_reader {
 /* The file's text, parsed with comments. NULL with r->message filled. The arena owns the object. */
 struct json_object *config_parse_file(struct config_reader *r, const char *file);
 
+/* As config_parse_file(), of a text that is at hand and stands, or will stand, in r->file. */
+struct json_object *config_parse_text(struct config_reader *r, const char *text);
+
+/* A file that r->file names: relative to its folder. */
+const char *config_beside(struct config_reader *r, const char *file);
+
 /* Fills the struct at `to` from `object` by the table. False with r->message filled. */
 bool config_read(struct config_reader *r, const struct config_table *table, struct json_object *object, void *to);
 
@@ -89,7 +95,8 @@ bool config_read_map(
 
 /* Changes when one of the files (NULL-terminated) is written, replaced, removed or made. */
 uint64_t config_fingerprint(const char *const *files);
-/* All are there, and none has been written to within the last second. */
+/* All are there, and none has been written to within the last CONFIG_QUIET_MS. */
+enum { CONFIG_QUIET_MS = 500 };
 bool config_quiet(const char *const *files);
 
 /* For who watches, before it is read. */

@@ -9,6 +9,7 @@
 #include "gate/answer.h"
 #include "gate/coalesce.h"
 #include "gate/epoch.h"
+#include "gate/follow.h"
 #include "gate/lookup.h"
 #include "gate/price.h"
 #include "gate/published.h"
@@ -18,43 +19,22 @@
 #include <string.h>
 
 enum {
-	FETCH = 8,             /* batches in one round trip */
 	SLEEP_US = 500000,     /* how soon a client that has gone is noticed */
-	WATCH_US = 20000,      /* how often memcached is asked for another host's stream */
-	LOOK_US = 1000000,     /* … and whether its leader still has the lease */
+	ANSWER_US = 1000000,   /* a thousand who ask at once must not take each other for a dead memcached */
 	PATIENCE_US = 3000000, /* a memcached that is busy is no reason to buy the answer again, nor to break off; one
 				  that stays away is. More than a leader's */
-	EVENTS_MAX = 64 << 20,
-	NAME_BYTES = COALESCE_NAME + 16
+	ENDLESS_US = 60000000, /* behind the longest that the call may take: nobody follows for ever */
+	EVENTS_MAX = 64 << 20
 };
-
-struct follow {
-	struct txn *t;
-	struct stats_channel *channel;
-	uint64_t stream;
-	bool watching;
-	char name[COALESCE_NAME];
-	bool live;          /* events are passed on as they come; else the end is waited for */
-	bool begun;         /* the client has seen some */
-	uint32_t next;      /* batch */
-	int64_t unheard_us; /* since when memcached does not answer; 0: it does */
-	struct buf out, plain;
-	struct buf tail; /* of the last batch: a record that goes on in the next */
-	int64_t written_us, look_us;
-	struct json_object *end; /* owned; what the leader said last, when it has */
-	enum verdict verdict;
-};
-
-enum step { ON, LOST /* a batch is missing */, UNHEARD /* memcached does not answer */, GONE /* the client */ };
 
 /* ---- memcached ---- */
 
-static enum step run(struct follow *f, struct store_item *items, size_t count)
+enum step follow_run(struct follow *f, struct store_item *items, size_t count)
 {
 	bool down = false;
 	size_t i;
 
-	store_begin(f->t->worker->store);
+	store_begin_patient(f->t->worker->store, ANSWER_US);
 	store_run(f->t->worker->store, items, count);
 	for (i = 0; i < count; i++)
 		down |= items[i].result == STORE_DOWN;
@@ -73,22 +53,22 @@ static bool is_patient(const struct follow *f)
 	return clock_mono_us() - f->unheard_us < PATIENCE_US;
 }
 
-static const char *key_of(struct follow *f, char key[NAME_BYTES], const char *what)
+const char *follow_key_of(struct follow *f, char key[FOLLOW_NAME], const char *what)
 {
-	snprintf(key, NAME_BYTES, "%s:%s", f->name, what);
+	snprintf(key, FOLLOW_NAME, "%s:%s", f->name, what);
 	return key;
 }
 
-static void batch_key(const struct follow *f, char key[NAME_BYTES], uint32_t i)
+void follow_batch_key(const struct follow *f, char key[FOLLOW_NAME], uint32_t i)
 {
-	snprintf(key, NAME_BYTES, "%s:%u", f->name, i);
+	snprintf(key, FOLLOW_NAME, "%s:%u", f->name, i);
 }
 
-static enum step look_for_end(struct follow *f)
+enum step follow_look_for_end(struct follow *f)
 {
-	char key[NAME_BYTES];
-	struct store_item item = coalesce_item(f->t, STORE_GET, key_of(f, key, "end"));
-	enum step step = run(f, &item, 1);
+	char key[FOLLOW_NAME];
+	struct store_item item = coalesce_item(f->t, STORE_GET, follow_key_of(f, key, "end"));
+	enum step step = follow_run(f, &item, 1);
 	struct hash_part text;
 
 	buf_reset(&f->plain);
@@ -193,88 +173,24 @@ static enum step take_batches(struct follow *f, struct store_item *items, int co
 /* All batches up to this number. */
 static enum step deliver(struct follow *f, uint32_t upto)
 {
-	struct store_item items[FETCH];
-	char keys[FETCH][NAME_BYTES];
+	struct store_item items[FOLLOW_FETCH];
+	char keys[FOLLOW_FETCH][FOLLOW_NAME];
 	enum step step = ON;
 	int i, count;
 
 	while (f->live && f->next < upto && step == ON) {
-		count = upto - f->next < FETCH ? (int)(upto - f->next) : FETCH;
+		count = upto - f->next < FOLLOW_FETCH ? (int)(upto - f->next) : FOLLOW_FETCH;
 		for (i = 0; i < count; i++) {
-			batch_key(f, keys[i], f->next + (uint32_t)i);
+			follow_batch_key(f, keys[i], f->next + (uint32_t)i);
 			items[i] = coalesce_item(f->t, STORE_GET, keys[i]);
 		}
-		step = run(f, items, (size_t)count);
+		step = follow_run(f, items, (size_t)count);
 		if (step == ON)
 			step = take_batches(f, items, count);
 	}
 	if (step == LOST && !f->begun) { /* what has been seen of it may still come from the end */
 		f->live = false;
 		return ON;
-	}
-	return step;
-}
-
-/* ---- another host's stream ---- */
-
-/* Tells the leader that it is followed from here, and asks whether there is one. */
-static enum step look_for_leader(struct follow *f, bool *led)
-{
-	struct lease ours, holder;
-	char key[NAME_BYTES];
-	struct store_item item = coalesce_item(f->t, STORE_SET, key_of(f, key, "wanted"));
-	enum lease_verdict verdict;
-
-	*led = true;
-	if (clock_mono_us() < f->look_us)
-		return ON;
-	f->look_us = clock_mono_us() + LOOK_US;
-	item.ttl_s = COALESCE_FLAG_S;
-	item.value = "1";
-	item.value_len = 1;
-	if (run(f, &item, 1) != ON)
-		return UNHEARD;
-	lease_init(f->t, &ours);
-	verdict = lease_look(f->t, &ours, &holder);
-	if (verdict == LEASE_UNKNOWN)
-		return UNHEARD;
-	*led = verdict == LEASE_THEIRS && holder.nonce == f->stream;
-	channel_touch(f->channel, f->t->worker->slot_index);
-	return ON;
-}
-
-/* What has been published since, for all of this host. */
-static enum step look_for_batches(struct follow *f)
-{
-	uint32_t known = atomic_load(&f->channel->batches);
-	struct store_item items[FETCH];
-	char keys[FETCH][NAME_BYTES];
-	enum step step;
-	int i;
-
-	for (i = 0; i < FETCH; i++) {
-		batch_key(f, keys[i], known + (uint32_t)i);
-		items[i] = coalesce_item(f->t, STORE_GET, keys[i]);
-	}
-	step = run(f, items, FETCH);
-	for (i = 0; step == ON && i < FETCH && items[i].result == STORE_OK; i++)
-		known++;
-	if (i && step == ON)
-		channel_published(f->channel, f->t->worker->slot_index, known, false);
-	return step;
-}
-
-static enum step watch(struct follow *f, bool *led)
-{
-	enum step step = look_for_leader(f, led);
-
-	if (step == ON)
-		step = look_for_batches(f);
-	if (step == ON)
-		step = look_for_end(f);
-	if (f->end) { /* nobody joins any more, however slowly our client takes its answer */
-		channel_published(f->channel, f->t->worker->slot_index, atomic_load(&f->channel->batches), true);
-		channel_leave(f->t->worker->stats, f->t->worker->slot_index);
 	}
 	return step;
 }
@@ -336,24 +252,45 @@ static enum followed leader_failed(struct follow *f)
 	return done(f, ANSWERED);
 }
 
-/* The whole answer, from where the end says that it is. */
+/* What the provider said in one body that is no entry, to those who want it in one body. */
+static enum followed serve_raw(struct follow *f, const struct store_item *item)
+{
+	struct txn *t = f->t;
+	struct hash_part bytes;
+
+	if (t->chat.stream || !value_open(t, item, true, &bytes))
+		return FOLLOW_AGAIN;
+	t->cache = CACHE_COLLAPSED;
+	take_facts(t, f->end);
+	take_call(t, f->end);
+	return done(f, answer_whole(t, 200, "application/json", &bytes, 1));
+}
+
+/*
+ * The whole answer, from where the end says that it is. Where it is nowhere in this form, one of those who want it
+ * asks, and the others follow that one.
+ */
 static enum followed serve_whole(struct follow *f, const char *where)
 {
 	struct txn *t = f->t;
-	char key[NAME_BYTES];
+	char key[FOLLOW_NAME];
 	struct store_item item = {.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key};
 	struct cache_entry e;
 	enum verdict verdict;
 
 	if (strcmp(where, "streamed") == 0)
-		return FOLLOW_ALONE;
-	if (strcmp(where, "shared") == 0)
-		item.key = arena_strdup(t->arena, key_of(f, key, "answer"));
-	while (run(f, &item, 1) != ON) {
+		return FOLLOW_AGAIN;
+	if (strcmp(where, "stored") != 0) {
+		item.key = arena_strdup(t->arena, follow_key_of(f, key, "answer"));
+		t->value_max = (size_t)t->model->provider->max_response;
+	}
+	while (follow_run(f, &item, 1) != ON) {
 		if (!is_patient(f))
 			return FOLLOW_ALONE;
-		channel_wait(f->channel, atomic_load(&f->channel->seq), WATCH_US);
+		channel_wait(f->channel, atomic_load(&f->channel->seq), FOLLOW_WATCH_US);
 	}
+	if (strcmp(where, "raw") == 0)
+		return serve_raw(f, &item);
 	if (!cache_read(t, &item, true, t->cache_hash, &e) || !epoch_fits(&e, t->epochs))
 		return FOLLOW_AGAIN;
 	take_call(t, f->end);
@@ -398,33 +335,6 @@ static enum followed finish(struct follow *f, enum step step)
 	return done(f, ANSWERED);
 }
 
-/* ---- nobody leads here any more ---- */
-
-/* The worker that watched may have left, with its client, while the leader goes on. */
-static bool stands_in(struct follow *f)
-{
-	struct txn *t = f->t;
-	struct lease ours, holder;
-	bool mine;
-
-	f->channel = channel_join(t->worker->stats, lease_question(t), t->worker->slot_index, &mine);
-	if (!f->channel)
-		return false;
-	if (!mine)
-		return atomic_load(&f->channel->stream) == f->stream || atomic_load(&f->channel->stream) == 0;
-	lease_init(t, &ours);
-	store_begin(t->worker->store);
-	if (lease_look(t, &ours, &holder) != LEASE_THEIRS || holder.nonce != f->stream ||
-		holder.host == t->worker->stats->host) {
-		channel_leave(t->worker->stats, t->worker->slot_index);
-		return false;
-	}
-	channel_open(f->channel, t->worker->slot_index, f->stream);
-	channel_published(f->channel, t->worker->slot_index, f->next, false);
-	f->watching = true;
-	return true;
-}
-
 /* ---- the loop ---- */
 
 /* True while there is more to come; else *how. */
@@ -433,17 +343,21 @@ static bool look(struct follow *f, enum followed *how)
 	bool led = true, alive;
 	enum step step = ON;
 
+	if (fcgi_waiting())
+		answer_push(f->t);
 	if (f->watching && !f->end)
-		step = watch(f, &led);
+		step = follow_watch(f, &led);
 	alive = led && channel_alive(f->channel, lease_question(f->t), f->stream);
 	if (step == ON && alive)
 		step = deliver(f, atomic_load(&f->channel->batches));
 	if (step == ON && !f->end && (!alive || atomic_load(&f->channel->ended)))
-		step = look_for_end(f);
+		step = follow_look_for_end(f);
 	if (step == ON && f->end)
 		step = deliver(f, batches_of(f->end));
 	if (step == ON)
 		step = comment(f);
+	if (step == ON && !f->end && clock_mono_us() >= f->deadline_us)
+		step = LOST;
 	*how = FOLLOW_DONE;
 	if (step == GONE || client_left(f))
 		f->verdict = txn_fail(f->t, ERR_CLIENT_GONE, NULL, "The client left before the answer was complete.");
@@ -453,7 +367,7 @@ static bool look(struct follow *f, enum followed *how)
 		*how = finish(f, step);
 	else if (step != ON)
 		*how = f->begun ? broken(f) : FOLLOW_ALONE;
-	else if (alive || (!f->watching && f->begun && stands_in(f)))
+	else if (alive || (!f->watching && f->begun && follow_stands_in(f)))
 		return true;
 	else
 		*how = f->begun ? broken(f) : FOLLOW_AGAIN;
@@ -463,7 +377,7 @@ static bool look(struct follow *f, enum followed *how)
 static int64_t patience_us(const struct follow *f)
 {
 	int64_t left = next_comment_us(f) - clock_mono_us(),
-		patience = f->watching || f->unheard_us ? WATCH_US : SLEEP_US;
+		patience = f->watching || f->unheard_us ? FOLLOW_WATCH_US : SLEEP_US;
 
 	return left < patience ? left : patience;
 }
@@ -480,6 +394,7 @@ enum followed follow(
 		.plain = BUF_INIT(EVENTS_MAX),
 		.tail = BUF_INIT(EVENTS_MAX),
 		.written_us = clock_mono_us(),
+		.deadline_us = clock_mono_us() + t->model->provider->timeout.total + ENDLESS_US,
 		.verdict = FAILED};
 	enum followed how;
 	uint32_t seen;
@@ -488,11 +403,13 @@ enum followed follow(
 	channel_follow(
 		t->worker->stats, channel, t->worker->slot_index, stream, CHANNEL_END | (f.live ? CHANNEL_EVENTS : 0));
 	for (;;) {
+		t->watching = f.watching;
 		seen = atomic_load(&f.channel->seq);
 		if (!look(&f, &how))
 			break;
 		channel_wait(f.channel, seen, patience_us(&f));
 	}
+	t->watching = false;
 	channel_unfollow(t->worker->stats, t->worker->slot_index);
 	*verdict = f.verdict;
 	buf_release(&f.out);

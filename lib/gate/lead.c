@@ -6,6 +6,7 @@
 #include "gate/cache.h"
 #include "gate/coalesce.h"
 #include "gate/published.h"
+#include "gate/value.h"
 #include "wire/usage.h"
 
 #include <poll.h>
@@ -64,6 +65,7 @@ void lead_begin(struct txn *t, const struct lease *lease, struct stats_channel *
 	coalesce_name(t, lease->nonce, l->name);
 	arena_defer(t->arena, release, l);
 	t->lead = l;
+	channel_lead(t->worker->stats, t->worker->slot_index, coalesce_hash(t));
 	channel_open(channel, t->worker->slot_index, lease->nonce);
 }
 
@@ -269,6 +271,7 @@ void lead_leave(struct txn *t)
 		return;
 	store_again(t->worker->store);
 	lease_give_back(t, &l->lease);
+	channel_lead(t->worker->stats, t->worker->slot_index, 0);
 	channel_leave(t->worker->stats, t->worker->slot_index);
 	t->lead = NULL;
 }
@@ -318,20 +321,29 @@ static void flush_events(struct txn *t)
 	}
 }
 
-/* What has become of the answer: "stored" under the question, "shared" under the stream's name, or "streamed" only. */
-static const char *share(struct txn *t, struct json_object *completion, const char *script, size_t script_len)
+static bool put_raw(struct txn *t, const char *key, const struct buf *raw)
 {
-	char key[COALESCE_NAME + 16];
+	struct value v;
+
+	return value_pack(t, key, SHARED_S, raw, &v) && value_store(t, &v);
+}
+
+/* What has become of the answer: "stored" under the question; "shared" or as it is ("raw") under the stream's name,
+ * however large; or "streamed" only. */
+static const char *share(struct txn *t, const struct lead_answer *a)
+{
+	const char *key = arena_printf(t->arena, "%s:answer", t->lead->name);
 
 	if (t->stored)
 		return "stored";
-	snprintf(key, sizeof(key), "%s:answer", t->lead->name);
-	return completion && cache_put_under(t, arena_strdup(t->arena, key), SHARED_S, completion, script, script_len)
-		       ? "shared"
-		       : "streamed";
+	store_again(t->worker->store);
+	t->value_max = (size_t)t->model->provider->max_response;
+	if (a->completion && cache_put_under(t, key, SHARED_S, a->completion, a->script, a->script_len))
+		return "shared";
+	return a->raw && put_raw(t, key, a->raw) ? "raw" : "streamed";
 }
 
-void lead_end(struct txn *t, struct json_object *completion, const char *script, size_t script_len)
+void lead_end(struct txn *t, const struct lead_answer *answer)
 {
 	const struct answer_facts *f = &t->facts;
 	struct json_object *end;
@@ -345,7 +357,7 @@ void lead_end(struct txn *t, struct json_object *completion, const char *script,
 	wait_for_store(t);
 	flush_events(t);
 	end = json_object_new_object();
-	json_set_str(end, "end", share(t, completion, script, script_len));
+	json_set_str(end, "end", share(t, answer));
 	json_set_str(end, "model", f->model);
 	json_set_str(end, "id", f->id);
 	json_set_str(end, "upstream_request_id", t->upstream_request_id);

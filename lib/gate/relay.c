@@ -212,6 +212,7 @@ enum verdict stage_relay(struct txn *t)
 		.asked = t->chat.include_usage, .running = t->chat.running_usage, .choices = t->chat.choices};
 	assembly_init(&r.assembly, t->endpoint->operation->form, (size_t)t->config->cache.max_entry);
 	call(&r, &report);
+	store_again(t->worker->store); /* what would not answer before the call may answer now */
 	verdict = judge(&r, &report);
 	if (t->err.code == ERR_CLIENT_GONE)
 		lead_leave(t);

@@ -157,14 +157,16 @@ int relay_stream_tick(struct relay *r)
 	return answer_comment(r->t, "keep-alive") || lead_followed(r->t) ? 0 : -1;
 }
 
+/* A stream that is whole, but does not say so, is not remembered. */
 static void remember(struct relay *r)
 {
 	struct json_object *completion = assembly_finish(&r->assembly);
 	const struct buf *script = &r->assembly.script;
 
-	if (completion && structured_check(r->t, completion) && r->t->remember && answer_complete(completion))
+	if (completion && r->done && structured_check(r->t, completion) && r->t->remember &&
+		answer_complete(completion))
 		r->t->stored = cache_put(r->t, completion, script->data, script->len);
-	lead_end(r->t, completion, script->data, script->len);
+	lead_end(r->t, &(struct lead_answer){completion, script->data, script->len, NULL});
 }
 
 enum verdict relay_stream_end(struct relay *r)
@@ -177,7 +179,7 @@ enum verdict relay_stream_end(struct relay *r)
 		return ANSWERED;
 	}
 	if (r->assembly.choices >= t->chat.choices && r->assembly.finished == r->assembly.choices) {
-		lead_end(t, NULL, NULL, 0);
+		remember(r);
 		write_done(r); /* whole, but its provider does not say it */
 		relay_stream_flush(r);
 		return ANSWERED;

@@ -74,7 +74,7 @@ enum verdict relay_whole_answer(struct relay *r)
 	t->cost_pusd = price_of(t->model, &t->facts);
 	if (structured_check(t, completion) && t->remember && answer_complete(completion))
 		t->stored = cache_put(t, completion, "", 0);
-	lead_end(t, strange ? NULL : completion, "", 0);
+	lead_end(t, &(struct lead_answer){.completion = strange ? NULL : completion, .script = "", .raw = &r->body});
 	if (t->chat.stream)
 		return play(r, completion);
 	return answer_json(t, 200, &r->body);

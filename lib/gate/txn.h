@@ -98,8 +98,10 @@ struct txn {
 	char cache_key[TXN_KEY];
 	uint8_t cache_hash[32];
 	struct embed *embed; /* embeddings: their inputs; NULL = not asked for */
+	size_t value_max; /* bytes of an answer that only those share who wait for it; 0: cache.max_entry bounds it */
 	bool stale_if_error; /* there is an entry that is better than the provider's failure */
 	bool refresh;        /* the answer was stale: a fresh one is to be fetched behind it */
+	bool watching;       /* another host's stream, for all who follow it on this one */
 	struct lead *lead;   /* while others may follow this call; NULL = nobody can */
 
 	/* the answer */
@@ -108,8 +110,8 @@ struct txn {
 	bool body_sent; /* some of it, comments left out */
 	int64_t body_bytes;
 	enum cache_state cache, looked_up; /* what has become of it; what the lookup said */
-	bool collapsed; /* a stale one, where the call that was followed failed */
-	bool remember;  /* the answer, if it turns out to be one that may be */
+	bool collapsed;                    /* a stale one, where the call that was followed failed */
+	bool remember;                     /* the answer, if it turns out to be one that may be */
 	bool store_down, stored;
 	int64_t cache_age_ms, cache_ttl_ms;
 	struct answer_facts facts;

@@ -191,7 +191,7 @@ static bool read_list(struct txn *t, const struct content *c, struct list *l)
 	memcpy(&l->pieces, c->bytes + ID_BYTES + 8, 4);
 	l->bytes = le64toh(l->bytes);
 	l->pieces = le32toh(l->pieces);
-	return l->bytes <= (uint64_t)t->config->cache.max_entry + FRAME_BYTES && l->pieces <= PIECES_MAX;
+	return l->bytes <= value_max(t) + FRAME_BYTES && l->pieces <= PIECES_MAX;
 }
 
 static void cut(struct txn *t, const char *name, const struct buf *framed, struct value *v)
@@ -256,7 +256,7 @@ bool value_pack(struct txn *t, const char *key, uint32_t ttl_s, const struct buf
 	struct buf *packed, *framed;
 	const char *name = key;
 
-	if (bytes->overflow || bytes->len > (size_t)t->config->cache.max_entry)
+	if (bytes->overflow || bytes->len > value_max(t))
 		return false;
 	if (bytes->len >= PACKED_MIN) {
 		packed = new_buf(t, bytes->len);
@@ -302,7 +302,7 @@ bool value_store(struct txn *t, struct value *v)
 
 static bool unpack(struct txn *t, const struct content *c, struct hash_part *bytes)
 {
-	struct buf *plain = new_buf(t, (size_t)t->config->cache.max_entry);
+	struct buf *plain = new_buf(t, value_max(t));
 	bool good = zstd_unpack(plain, c->bytes, c->len);
 
 	if (c->owner)

@@ -17,7 +17,13 @@ struct value {
 	size_t piece_count; /* 0: not cut */
 };
 
-/* False: more than cache.max_entry. */
+/* Bytes that a value may have. */
+static inline size_t value_max(const struct txn *t)
+{
+	return t->value_max ? t->value_max : (size_t)t->config->cache.max_entry;
+}
+
+/* False: it is larger. */
 bool value_pack(struct txn *t, const char *key, uint32_t ttl_s, const struct buf *bytes, struct value *v);
 
 /* The pieces, and when all of them are there, the head: never one that promises what is not. False: not stored. */

@@ -232,6 +232,50 @@ def test_an_answer_that_is_not_remembered(stack, pool, leads):
     assert again.result().cache == "MISS"
 
 
+SMALL = {"cache": {"max_entry": "64KiB"}}
+
+
+@pytest.mark.parametrize("leads,script", [
+    ("json", lambda call: call.answer(completion("x" * 150_000))),
+    ("stream", lambda call: call.plain(["x" * 1000] * 150)),
+    ("json", lambda call: call.answer(b'{"odd":NaN,' + json.dumps(completion("x")).encode()[1:])),
+    ("stream", lambda call: undone(call))], ids=["large", "large stream", "NaN", "no [DONE]"])
+def test_one_that_is_none_for_the_cache(start, pool, leads, script):
+    """Too large, hardly JSON, not said to be whole: one call for all who want it in this form."""
+    stack = start(SMALL)
+    prompt = stack.provider.manual()
+    first = pool.submit(stack.client.post, ask(prompt, stream=leads == "stream"))
+    call = stack.provider.take(prompt)
+    same = chats(pool, stack.client, prompt, 8, stream=leads == "stream")
+    following(stack, 8)
+    script(call)
+    answers = [f.result() for f in [first, *same]]
+    assert stack.provider.calls(prompt) == 1 and states(answers) == {"MISS": 1, "COLLAPSED": 8}
+    assert len({a.body.split(b"choices", 1)[1] for a in answers[1:]}) == 1
+    assert not stack.log_of(first.result())["stored"]
+
+
+def undone(call):
+    call.stream_head()
+    call.event(chunk("x"))
+    call.event(chunk(finish="stop"))
+    call.end_stream(done=False)
+
+
+def test_a_stream_of_it_for_who_wants_json(start, pool):
+    """One after the other asks in its own form, until one answer is theirs."""
+    stack = start(SMALL)
+    prompt = stack.provider.manual()
+    first = pool.submit(stack.client.post, ask(prompt, stream=True))
+    call = stack.provider.take(prompt)
+    others = chats(pool, stack.client, prompt, 8)
+    following(stack, 8)
+    call.plain(["x" * 1000] * 150)
+    stack.provider.take(prompt).answer(completion("x" * 150_000))
+    assert {len(f.result().json["choices"][0]["message"]["content"]) for f in others} == {150_000}
+    assert first.result().events[-1] == "[DONE]" and stack.provider.calls(prompt) == 2
+
+
 @pytest.mark.parametrize("leads", ["json", "stream"])
 def test_an_error_is_everybodys(stack, pool, leads):
     prompt = stack.provider.manual()
@@ -364,7 +408,7 @@ def hosts(folder, memcached):
     """Two supervisors, each with a RUN_DIR and a provider of its own name, on one memcached."""
     config = {"memcached": {"prefix": unique()[-16:].replace(" ", "x")}}
     with Stack(folder, config, memcached=memcached) as a:
-        with Stack(folder, config, memcached=memcached, provider_url=a.provider.url) as b:
+        with Stack(folder, config, ("lighttpd", "apache"), memcached=memcached, provider_url=a.provider.url) as b:
             yield a, b
 
 
@@ -481,6 +525,68 @@ def test_memcached_stops_for_a_moment(start, folder, pool):
         assert stack.provider.calls(prompt) == 1
 
 
+def test_without_the_leases_server_it_is_one_call_a_host(start, folder, pool):
+    with Memcached(folder) as counters:
+        stack = start({"memcached": {"counters": [str(counters.path)], "timeout": "200ms"}})
+        counters.stop()
+        prompt = stack.provider.manual()
+        first = pool.submit(stack.client.post, ask(prompt))
+        call = stack.provider.take(prompt)
+        others = chats(pool, stack.client, prompt, 8)
+        following(stack, 8)
+        call.plain()
+        assert states([f.result() for f in [first, *others]])["MISS"] == 1
+        assert stack.provider.calls(prompt) == 1
+        counters.cont()
+
+
+def test_the_leases_server_stops_in_mid_stream(folder, memcached):
+    """The host that watches goes on watching."""
+    with Memcached(folder) as counters:
+        config = {"memcached": {"prefix": unique()[-16:].replace(" ", "x"), "counters": [str(counters.path)],
+                                "timeout": "200ms"}}
+        with Stack(folder, config, memcached=memcached) as a, \
+                Stack(folder, config, memcached=memcached, provider_url=a.provider.url) as b:
+            prompt = a.provider.manual()
+            leader = a.client.stream(ask(prompt, stream=True))
+            call = a.provider.take(prompt)
+            there = [b.client.stream(ask(prompt, stream=True)) for _ in range(3)]
+            following(b, 3)
+            call.stream_head()
+            counters.stop()
+            for i in range(20):
+                call.event(chunk(str(i)))
+                for s in [leader, *there]:
+                    assert content(s) == str(i)
+                time.sleep(0.25)  # longer than any lease lives
+            counters.cont()
+            call.event(chunk(finish="stop"))
+            call.end_stream()
+            assert [last(s) for s in [leader, *there]] == ["[DONE]"] * 4
+            assert a.provider.calls(prompt) == 1
+
+
+def test_memcached_is_late_when_twins_come(start, folder, pool):
+    """They find it down, and somebody here who leads what they ask."""
+    with Memcached(folder) as own:
+        stack = start({"memcached": {"timeout": "50ms"}}, memcached=own)
+        prompt = stack.provider.manual()
+        leader = stack.client.stream(ask(prompt, stream=True))
+        call = stack.provider.take(prompt)
+        call.stream_head()
+        call.event(chunk("a"))
+        assert content(leader) == "a"
+        own.stop()
+        twins = chats(pool, stack.client, prompt, 3) + chats(pool, stack.client, prompt, 3, stream=True)
+        wait_until(lambda: stack.pavise.log.find(lambda line: line["event"] == "memcached_down"))
+        own.cont()
+        following(stack, 6)
+        call.event(chunk(finish="stop"))
+        call.end_stream()
+        assert states([f.result() for f in twins]) == {"COLLAPSED": 6}
+        assert stack.provider.calls(prompt) == 1
+
+
 def test_without_memcached_everybody_asks(start, folder, pool):
     with Memcached(folder) as own:
         stack = start(memcached=own)
@@ -563,19 +669,41 @@ def unchunked(body):
     return out
 
 
-def test_a_slow_client_as_leader_slows_nobody(stack, pool):
-    """It does not read at all while the answer is made: 8 MB of it, more than any buffer on the way."""
+def test_a_slow_client_as_leader_slows_nobody(stack, each, pool):
+    """It does not read at all while the answer is made: 24 MB of it, more than any buffer on the way."""
     prompt = stack.provider.manual()
-    leader = stack.client.stream(ask(prompt, stream=True))
+    leader = each.stream(ask(prompt, stream=True))
     call = stack.provider.take(prompt)
     followers = chats(pool, stack.client, prompt, 2, stream=True)
     following(stack, 2)
     call.stream_head()
-    for i in range(128):
+    for i in range(384):
         call.event(chunk(str(i % 10) * 65536))
     call.event(chunk(finish="stop"))
     call.end_stream()
     for f in followers:
-        assert len(text_of(f.result().events)) == 128 * 65536
+        assert len(text_of(f.result().events)) == 384 * 65536
     assert stack.provider.calls(prompt) == 1
-    assert len(rest_of(leader)) == 128 * 65536
+    assert len(rest_of(leader)) == 384 * 65536
+
+
+def test_a_slow_client_that_watches_slows_nobody(hosts, pool):
+    """The first of its host, behind a server that does not take in for it what it does not read."""
+    a, b = hosts
+    prompt = a.provider.manual()
+    leader = a.client.stream(ask(prompt, stream=True))
+    call = a.provider.take(prompt)
+    slow = b.webs["apache"].client.stream(ask(prompt, stream=True))
+    following(b, 1)
+    there = [b.client.stream(ask(prompt, stream=True)) for _ in range(3)]
+    following(b, 4)
+    call.stream_head()
+    for i in range(100):
+        call.event(chunk(str(i % 10) * 65536))
+        for s in [leader, *there]:
+            assert len(content(s)) == 65536
+    call.event(chunk(finish="stop"))
+    call.end_stream()
+    assert [last(s) for s in [leader, *there]] == ["[DONE]"] * 4
+    assert len(rest_of(slow)) == 100 * 65536
+    assert a.provider.calls(prompt) == 1

@@ -365,6 +365,29 @@ def test_where_a_key_may_stand(each, headers):
     assert each.get("/v1/models", headers).status == 200
 
 
+@pytest.mark.parametrize("headers, status", [
+    ({"Authorization": "Bearer demo", "api-key": "nobody", "x-api-key": "nobody"}, 200),
+    ({"Authorization": "Bearer nobody", "api-key": "demo", "x-api-key": "demo"}, 401),
+    ({"Authorization": None, "api-key": "demo", "x-api-key": "nobody"}, 200),
+    ({"Authorization": None, "api-key": "nobody", "x-api-key": "demo"}, 401),
+    ({"Authorization": "Bearer ", "api-key": "demo"}, 200), ({"Authorization": "Bearer", "x-api-key": "demo"}, 200),
+    ({"Authorization": "Basic ZGVtbzpkZW1v", "x-api-key": "demo"}, 200),
+    ({"Authorization": None, "api-key": "", "x-api-key": "demo"}, 200),
+    ({"Authorization": None, "api-key": "", "x-api-key": ""}, 401)], ids=str)
+def test_of_several_keys_the_first_that_says_something_counts(each, headers, status):
+    assert each.get("/v1/models", headers).status == status
+
+
+def test_what_a_key_may_not_call_is_to_it_as_if_it_were_not_there(each):
+    limited = each.with_key("limited")
+    assert limited.get("/v1/models").json["data"] == []
+    assert "demo" in [model["id"] for model in each.get("/v1/models").json["data"]]
+    forbidden, unknown = limited.get("/v1/models/demo"), limited.get("/v1/models/omed")
+    assert forbidden.status == unknown.status == 404
+    assert forbidden.error == {**unknown.error, "message": unknown.error["message"].replace("omed", "demo")}
+    assert set(forbidden.headers) == set(unknown.headers)
+
+
 @pytest.mark.parametrize("key,code", [(None, "invalid_api_key"), ("", "invalid_api_key"), ("nobody", "invalid_api_key"),
                                       ("old", "api_key_expired"), ("off", "api_key_disabled")])
 def test_keys_that_do_not_work(each, provider, stack, key, code):

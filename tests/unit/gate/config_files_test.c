@@ -195,6 +195,8 @@ static void check_keys_refused(const char *keys, const char *path, const char *c
 	check_message(u.keys, path, parts);
 }
 
+#define HEX_UPPER "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08"
+
 static void test_keys(void **state)
 {
 	struct config *c;
@@ -205,7 +207,8 @@ static void test_keys(void **state)
 		"// comment\n{'alice':{'sha256':['" HEX
 		"','0000000000000000000000000000000000000000000000000000000000000001'],"
 		"'team':'red','models':['gpt-4o-*','demo'],'expires':'2027-01-01T00:00:00Z'},"
-		"'root':{'sha256':'" HEX "','admin':true,'disabled':true}}",
+		"'root':{'sha256':'0000000000000000000000000000000000000000000000000000000000000002',"
+		"'admin':true,'disabled':true}}",
 		0644);
 	c = must_load(ALONE);
 	assert_int_equal(c->keys.count, 2);
@@ -252,8 +255,65 @@ static void test_bad_keys(void **state)
 	check_keys_refused("[]", "", PARTS("found an array", "an object"));
 	check_keys_refused("{'a':{}", "", PARTS("line 1"));
 	check_keys_refused("{'a':{'sha256':'" HEX "'},'a':{'sha256':'" HEX "'}}", "a", PARTS("twice"));
+	/* two names for one secret, or one twice, in whatever spelling */
+	check_keys_refused(
+		"{'a':{'sha256':'" HEX "'},'b':{'sha256':['" HEX_UPPER "']}}", "b.sha256", PARTS("stands in 'a' too"));
+	check_keys_refused("{'a':{'sha256':['" HEX "','" HEX "']}}", "a.sha256", PARTS("stands in 'a' too"));
 	unlink(u.keys);
 	check_message(u.keys, "", PARTS("cannot be read", "No such file"));
+}
+
+#define KEY_WITH(limits) "{'a':{'sha256':'" HEX "','limits':[" limits "]}}"
+
+static void test_limits_of_a_key(void **state)
+{
+	const struct limit *l;
+	const struct key *k;
+	struct config *c;
+
+	(void)state;
+	write_json_file(u.keys,
+		KEY_WITH("{'name':'day','count':'usd','amount':'1.50','window':'1d'},"
+			 "{'name':'burst','per':['user','model'],'amount':5,'window':'1s','enforce':false}"),
+		0644);
+	c = must_load(LIMIT("'name':'b','amount':1,'window':'1m'"));
+	k = c->keys.items;
+	l = k->limits.items;
+	assert_int_equal(k->limits.count, 2);
+	assert_string_equal(l[0].name, "day");
+	assert_int_equal(l[0].count, COUNT_USD);
+	assert_int_equal(l[0].amount, 1500000000000);
+	assert_int_equal(l[0].per, PER_KEY);
+	assert_int_equal(l[0].on_store_down, STORE_DOWN_CLOSED);
+	assert_int_equal(l[1].per, PER_KEY | PER_USER | PER_MODEL);
+	assert_int_equal(l[1].on_store_down, STORE_DOWN_OPEN);
+	assert_false(l[1].enforce);
+	l = c->limits.items; /* those that hold for all are per key only if nothing else is said */
+	assert_int_equal(l[0].per, PER_KEY);
+	config_free(c);
+	c = must_load(LIMIT("'name':'b','amount':1,'window':'1m','per':[]"));
+	l = c->limits.items;
+	assert_int_equal(l[1].per, 0);
+	config_free(c);
+}
+
+static void test_bad_limits_of_a_key(void **state)
+{
+	(void)state;
+	check_keys_refused(KEY_WITH("{'name':'x','amount':1}"), "a.limits[0].window", PARTS("missing"));
+	check_keys_refused(KEY_WITH("{'name':'x','amount':1,'window':'1m','per':['key']}"), "a.limits[0].per",
+		PARTS("found 'key', which the key implies", "'user', 'ip' or 'model'"));
+	check_keys_refused(KEY_WITH("{'name':'x','amount':1,'window':'1m','per':'team'}"), "a.limits[0].per",
+		PARTS("found 'team', which the key implies"));
+	check_keys_refused(KEY_WITH("{'name':'x','amount':1,'window':'1m','per':['planet']}"), "a.limits[0].per",
+		PARTS("found 'planet'"));
+	check_keys_refused(KEY_WITH("{'name':'x','amount':1,'window':'1m'},{'name':'x','amount':2,'window':'1h'}"),
+		"a.limits[1].name", PARTS("found 'x' a second time"));
+	/* one that holds for all is called so: the counter would be the same */
+	write_json_file(
+		u.keys, KEY_WITH("{'name':'x','amount':1,'window':'1m'},{'name':'a','amount':1,'window':'1m'}"), 0644);
+	write_json_file(u.file, LIMIT("'name':'b','amount':1,'window':'1m'"), 0644);
+	check_message(u.keys, "a.limits[1].name", PARTS("found 'a'", "another name", u.file));
 }
 
 /* ---- reading again ---- */
@@ -400,6 +460,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_literal_secret, config_unit_begin, config_unit_end),
 		cmocka_unit_test_setup_teardown(test_keys, config_unit_begin, config_unit_end),
 		cmocka_unit_test_setup_teardown(test_bad_keys, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_limits_of_a_key, config_unit_begin, config_unit_end),
+		cmocka_unit_test_setup_teardown(test_bad_limits_of_a_key, config_unit_begin, config_unit_end),
 		cmocka_unit_test_setup_teardown(test_changed, config_unit_begin, config_unit_end),
 		cmocka_unit_test_setup_teardown(test_changed_while_it_is_written, config_unit_begin, config_unit_end),
 		cmocka_unit_test_setup_teardown(test_bad_file_is_tried_once, config_unit_begin, config_unit_end),
