@@ -184,6 +184,7 @@ const char **relay_headers(struct txn *t);
 enum verdict stage_admin(struct txn *t);
 enum verdict stage_body(struct txn *t);
 enum verdict stage_purge(struct txn *t);
+enum verdict stage_spend(struct txn *t);
 enum verdict stage_models(struct txn *t);
 enum verdict stage_healthz(struct txn *t);
 enum verdict stage_readyz(struct txn *t);
