@@ -15,6 +15,7 @@ enum {
 	STATS_SLOTS = 8192,       /* room for workers.max, and for the old ones that still finish after a reload */
 	STATS_STORE_SERVERS = 64, /* memcached servers of one configuration, both pools together */
 	STATS_LOCAL_COUNTERS = 4096,
+	STATS_CALL_LIMITS = 6, /* limits of calls at the same time that one call counts against */
 	STATS_CHANNELS = 16384 /* questions that are being asked: at most one a worker, thinly spread */
 };
 
@@ -35,6 +36,13 @@ struct stats_slot {
 	_Atomic uint64_t following; /* the stream whose end it waits for; 0 = none */
 	_Atomic uint64_t life; /* a random name of this worker, under which it reserves; 0 = it has reserved nothing */
 	_Atomic uint64_t leading; /* 64 bits of the hash of what it asks for all; 0 = nothing */
+};
+
+/* Of edge/calls: the call to a provider that a worker makes now. */
+struct stats_calls {
+	_Alignas(64) _Atomic uint64_t nonce; /* 0 = none */
+	_Atomic int count;
+	_Atomic uint64_t identities[STATS_CALL_LIMITS]; /* of the limits that it counts against */
 };
 
 /* Of edge/channel. */
@@ -73,6 +81,7 @@ struct stats {
 	struct stats_store_server store[STATS_STORE_SERVERS];
 	struct stats_local_counter local[STATS_LOCAL_COUNTERS];
 	struct stats_channel channels[STATS_CHANNELS];
+	struct stats_calls calls[STATS_SLOTS];
 	struct stats_slot slots[STATS_SLOTS];
 };
 

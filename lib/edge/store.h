@@ -50,9 +50,9 @@ struct store_item {
 	enum store_pool pool;
 	const char *key; /* printable ASCII without spaces, at most STORE_KEY_MAX bytes */
 	int server;      /* 0: where the ring puts the key; else of the pool's servers, counted from 1 */
-	uint32_t ttl_s;  /* 0 = for ever; at most STORE_TTL_MAX: memcached takes more for a date */
+	uint32_t ttl_s;  /* 0 = for ever; more than STORE_TTL_MAX goes by the clock of memcached's host */
 	uint64_t delta, initial;
-	uint64_t cas;      /* 0 = whatever it is */
+	uint64_t cas;      /* DELETE: 0 = whatever it is; GET, GAT, ADD: filled */
 	const void *value; /* SET: read; GET: filled with memory of the store's, valid until the next store_run()
 				or store_end() */
 	size_t value_len;

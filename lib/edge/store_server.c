@@ -137,9 +137,19 @@ void store_server_timed_out(struct store_server *v)
 		store_server_failed(v, "does not answer in time");
 }
 
+/* Beyond it memcached takes a number of seconds for a date, of 32 bits: so a date is what it gets. */
+static unsigned long long exptime(uint32_t ttl_s)
+{
+	unsigned long long date = (unsigned long long)clock_real_ms() / 1000 + ttl_s;
+
+	if (ttl_s <= STORE_TTL_MAX)
+		return ttl_s;
+	return date <= INT32_MAX ? date : STORE_TTL_MAX;
+}
+
 static void print_value(struct buf *out, const struct store_item *item, const char *mode)
 {
-	buf_printf(out, "ms %s %zu T%u%s\r\n", item->key, item->value_len, item->ttl_s, mode);
+	buf_printf(out, "ms %s %zu T%llu%s\r\n", item->key, item->value_len, exptime(item->ttl_s), mode);
 	buf_add(out, item->value, item->value_len);
 	buf_adds(out, "\r\n");
 }
@@ -151,8 +161,10 @@ static void print_command(struct buf *out, const struct store_item *item)
 
 	switch (item->op) {
 	case STORE_GET: buf_printf(out, "mg %s c v\r\n", item->key); break;
-	case STORE_GAT: buf_printf(out, "mg %s c v T%u\r\n", item->key, item->ttl_s); break;
-	case STORE_INCR: buf_printf(out, "ma %s N%u J%llu D%llu v\r\n", item->key, item->ttl_s, initial, delta); break;
+	case STORE_GAT: buf_printf(out, "mg %s c v T%llu\r\n", item->key, exptime(item->ttl_s)); break;
+	case STORE_INCR:
+		buf_printf(out, "ma %s N%llu J%llu D%llu v\r\n", item->key, exptime(item->ttl_s), initial, delta);
+		break;
 	case STORE_COUNT: buf_printf(out, "ma %s D%llu v\r\n", item->key, delta); break;
 	case STORE_DECR: buf_printf(out, "ma %s MD D%llu v\r\n", item->key, delta); break;
 	case STORE_SET:

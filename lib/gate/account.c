@@ -23,7 +23,7 @@ static void log_who(struct log_line *l, const struct txn *t)
 	log_str(l, "request_id", text_or_null(t->request_id));
 	log_str(l, "trace_id", t->trace.trace_id);
 	log_str(l, "host.name", host);
-	log_str(l, "client.address", fcgi_param("REMOTE_ADDR"));
+	log_str(l, "client.address", text_or_null(t->client.logged));
 	log_str(l, "user_agent.original", http_header("user-agent"));
 	log_str(l, "http.request.method", t->method);
 	log_str(l, "url.path", t->path);
@@ -68,12 +68,43 @@ static void log_model(struct log_line *l, const struct txn *t)
 		log_bool(l, "stored", t->stored);
 }
 
+static void add_word(struct buf *list, const char *word)
+{
+	if (list->len)
+		buf_addc(list, ',');
+	buf_adds(list, word);
+}
+
+/* All that would have refused, and what has been decided without memcached. */
+static void log_limits(struct log_line *l, const struct txn *t)
+{
+	static const char *const words[] = {
+		[STORE_DOWN_OPEN] = "open", [STORE_DOWN_CLOSED] = "closed", [STORE_DOWN_LOCAL] = "local"};
+	struct buf would = BUF_INIT(4096), store = BUF_INIT(64);
+	unsigned said = 0;
+	size_t i;
+	int how;
+
+	for (i = 0; i < t->limit_count; i++) {
+		how = t->limits[i].limit->on_store_down;
+		if (t->limits[i].would_refuse)
+			add_word(&would, t->limits[i].limit->name);
+		if (t->limits[i].unknown && !(said & 1u << how))
+			add_word(&store, words[how]);
+		said |= t->limits[i].unknown ? 1u << how : 0;
+	}
+	log_str(l, "would_refuse", would.data);
+	log_str(l, "limit_store", store.data);
+	buf_release(&would);
+	buf_release(&store);
+}
+
 static void log_verdict(struct log_line *l, const struct txn *t)
 {
 	if (t->store_down)
 		log_bool(l, "store_down", true);
 	log_str(l, "limit", t->refused_by ? t->refused_by->limit->name : NULL);
-	log_str(l, "would_refuse", t->would_refuse);
+	log_limits(l, t);
 	log_str(l, "purged", t->purged);
 	log_str(l, "upstream_request_id", text_or_null(t->upstream_request_id));
 	if (t->schema)

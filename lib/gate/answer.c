@@ -1,14 +1,13 @@
 /* One place for the headers that every answer has, so that no path can forget one. */
 #include "gate/answer.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "edge/fcgi.h"
 #include "edge/sse.h"
 #include "gate/cache_status.h"
 #include "gate/coalesce.h"
 #include "gate/cors.h"
-#include "gate/limit.h"
+#include "gate/limit_headers.h"
 #include "gate/stale.h"
 
 #include <stdio.h>
@@ -48,27 +47,6 @@ void answer_reset_text(int64_t ms, char *out, size_t room)
 			(long long)(s % 60));
 }
 
-/* Of the tightest limit: the one with the least left. */
-static void add_rate_limit(struct txn *t, struct buf *head)
-{
-	const struct limit_use *use;
-	char reset[32];
-	int64_t left;
-
-	if (t->key && t->limit_count == 0 && t->config->limits.count)
-		limit_peek(t);
-	use = limit_tightest(t);
-	if (!use)
-		return;
-	http_head_add(head, "x-ratelimit-limit-requests", "%lld", (long long)use->limit->amount);
-	left = use->end_ms - clock_real_ms();
-	answer_reset_text(left > 0 ? left : 0, reset, sizeof(reset));
-	if (use->used >= 0)
-		http_head_add(head, "x-ratelimit-remaining-requests", "%lld",
-			(long long)(use->used < use->limit->amount ? use->limit->amount - use->used : 0));
-	http_head_add(head, "x-ratelimit-reset-requests", "%s", reset);
-}
-
 static void add_usd(struct buf *head, const char *name, int64_t pusd)
 {
 	char text[LOG_USD_TEXT];
@@ -87,7 +65,7 @@ static void add_common(struct txn *t, struct buf *head, int status, const char *
 	http_head_add(head, "x-request-id", "%s", t->request_id);
 	if (*t->upstream_request_id)
 		http_head_add(head, "x-pavise-upstream-request-id", "%s", t->upstream_request_id);
-	add_rate_limit(t, head);
+	limit_headers_add(t, head);
 	cache_status_add(t, head, status);
 	add_usd(head, "x-pavise-cost-usd", t->cost_pusd);
 	add_usd(head, "x-pavise-saved-usd", t->saved_pusd);

@@ -26,13 +26,6 @@ static const char *key_of(struct txn *t, const struct limit_use *use, char lette
 	return key;
 }
 
-static uint32_t ttl_of(const struct limit_use *use)
-{
-	int64_t s = limit_ttl_s(use);
-
-	return s > STORE_TTL_MAX ? STORE_TTL_MAX : (uint32_t)s;
-}
-
 /* Counted in generations. */
 static bool lasts(const struct txn *t, const struct limit_use *use)
 {
@@ -45,7 +38,7 @@ static struct store_item item_of(struct txn *t, const struct limit_use *use, enu
 		.pool = STORE_COUNTERS,
 		.key = key_of(t, use, letter, use->generation),
 		.server = lasts(t, use) ? store_server_of(t->worker->store, STORE_COUNTERS, use->key) : 0,
-		.ttl_s = ttl_of(use)};
+		.ttl_s = (uint32_t)limit_ttl_s(use)};
 }
 
 /* In one trip with the generation, if this worker has seen which it is. */
@@ -251,6 +244,7 @@ static enum counted read_count(struct txn *t, struct limit_use *use, const struc
 				return OUTDATED;
 		}
 	}
+	use->unknown = !use->charged;
 	if (use->charged)
 		use->used = (int64_t)c->item->number;
 	else if (use->limit->on_store_down == STORE_DOWN_LOCAL)
@@ -325,9 +319,8 @@ static enum counted try_to_reserve(struct txn *t, bool last, const struct limit_
 			one = use->limit->on_store_down == STORE_DOWN_OPEN ? BUDGET_TAKEN : BUDGET_UNKNOWN;
 		else if (use->used > use->limit->amount)
 			one = BUDGET_OVER;
-		if (one != BUDGET_TAKEN && !use->limit->enforce) {
-			t->would_refuse = use->limit->name;
-		} else if (one != BUDGET_TAKEN && !*by) {
+		use->would_refuse = one != BUDGET_TAKEN && !use->limit->enforce;
+		if (one != BUDGET_TAKEN && use->limit->enforce && !*by) {
 			*by = use;
 			*verdict = one;
 		}
@@ -339,12 +332,10 @@ static enum counted try_to_reserve(struct txn *t, bool last, const struct limit_
 
 enum budget_verdict budget_reserve(struct txn *t, const struct limit_use **by)
 {
-	const char *would_refuse = t->would_refuse;
 	enum budget_verdict verdict = BUDGET_UNKNOWN;
 	int i;
 
 	for (i = 0; i < TRIES; i++) {
-		t->would_refuse = would_refuse;
 		if (want_missing(t, false))
 			find_generations(t);
 		if (try_to_reserve(t, i == TRIES - 1, by, &verdict) != OUTDATED)

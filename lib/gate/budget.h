@@ -47,7 +47,7 @@ enum budget_verdict {
 
 /*
  * Takes use->reserved from every limit of tokens or money: from all, or from none (then nothing is held). A limit that
- * does not enforce is counted, and never refuses (t->would_refuse).
+ * does not enforce is counted, and never refuses (use->would_refuse).
  */
 enum budget_verdict budget_reserve(struct txn *t, const struct limit_use **by);
 

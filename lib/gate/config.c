@@ -26,6 +26,7 @@ static const char *const months[] = {"month", NULL};
 static const char *const store_downs[] = {"open", "closed", "local", NULL};
 static const char *const scopes[] = {"key", "team", "everyone", NULL};
 static const char *const log_tos[] = {"fastcgi", "stderr", NULL};
+static const char *const addresses[] = {"full", "truncated", "off", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
 
 static const struct config_field workers_fields[] = {
@@ -60,6 +61,11 @@ static const struct config_field server_fields[] = {
 		.doc = "folder of the shared file"},
 	{"base_path", CONFIG_STRING, AT(config, server.base_path), "\"\"",
 		.doc = "where the program is mounted: \"/llm\""},
+	{"trusted_proxies", CONFIG_STRINGS, AT(config, server.trusted_proxies), "[]", .min = 0, .max = 256,
+		.doc = "who may say for whom they ask (X-Forwarded-For, user_header): addresses, or networks such as "
+		       "\"10.0.0.0/8\""},
+	{"user_header", CONFIG_STRING, AT(config, server.user_header),
+		.doc = "a header in which they name the end user, instead of the body's safety_identifier or user"},
 	{"cors", CONFIG_GROUP, .table = &cors_table, .doc = "browsers"},
 };
 static const struct config_table server_table = CONFIG_TABLE(server_fields, config);
@@ -198,6 +204,8 @@ static const struct config_field log_fields[] = {
 	{"to", CONFIG_WORD, AT(config, log.to), "\"fastcgi\"", .words = log_tos,
 		.doc = "the web server's error log, or our own stderr"},
 	{"level", CONFIG_WORD, AT(config, log.level), "\"info\"", .words = levels, .doc = "the least that is written"},
+	{"client_address", CONFIG_WORD, AT(config, log.client_address), "\"full\"", .words = addresses,
+		.doc = "\"full\", \"truncated\" (to a /24 of IPv4, a /48 of IPv6) or \"off\""},
 };
 static const struct config_table log_table = CONFIG_TABLE(log_fields, config);
 

@@ -7,6 +7,7 @@
 #define PAVISE_GATE_CONFIG_H
 
 #include "base/arena.h"
+#include "base/ip.h"
 #include "base/seal.h"
 #include "edge/upstream.h"
 #include "gate/config_table.h"
@@ -78,6 +79,7 @@ struct key {
 };
 
 enum log_to { LOG_TO_FASTCGI, LOG_TO_STDERR };
+enum client_address { ADDRESS_FULL, ADDRESS_TRUNCATED, ADDRESS_OFF };
 enum cache_scope { SCOPE_KEY, SCOPE_TEAM, SCOPE_EVERYONE };
 
 /* The longest that an answer may be remembered, in µs. */
@@ -92,6 +94,10 @@ struct config {
 		} workers;
 		int64_t max_body, body_timeout, shutdown_grace;
 		const char *run_dir, *base_path;
+		const char **trusted_proxies;
+		struct ip_net *proxies; /* the same */
+		size_t proxy_count;
+		const char *user_header; /* NULL: none */
 		struct {
 			const char **origins; /* none: off */
 			int64_t max_age;      /* µs */
@@ -125,7 +131,7 @@ struct config {
 	const char **forward_headers; /* of the client that go to the provider, and into the cache key */
 	const char *keys_file;
 	struct {
-		int to, level;
+		int to, level, client_address;
 	} log;
 	struct config_items keys;            /* struct key, from keys_file */
 	struct upstream_trust *system_trust; /* of the providers without a ca_file; NULL if none is https */

@@ -10,6 +10,8 @@
 
 #define MILLION 1000000LL
 
+enum { CALLS_MAX = 10000 /* slots that must be looked through to find that none is free */ };
+
 static const char *const pers[] = {
 	"key", "team", "user", "ip", "model", NULL}; /* in the order of enum limit_per's bits */
 
@@ -19,6 +21,45 @@ bool config_name_valid(const char *name)
 
 	return n >= 1 && n <= 64 &&
 	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
+}
+
+/* One that may be believed, passed on or written down. */
+static bool check_header(struct config_reader *r, const char *path, const char *name)
+{
+	/* what is ours to say to a provider, or to the web server, or a secret */
+	static const char *const ours[] = {"authorization", "api-key", "x-api-key", "content-type", "content-length",
+		"host", "accept", "accept-encoding", "user-agent", "connection", "transfer-encoding", "te", "upgrade",
+		"expect", "cookie", "traceparent", NULL};
+	size_t i;
+
+	if (!config_name_valid(name) || strpbrk(name, "_."))
+		return config_fail(r, path, "found \"%.80s\", expected a header's name", name);
+	for (i = 0; ours[i]; i++)
+		if (strcasecmp(ours[i], name) == 0)
+			return config_fail(r, path, "found \"%s\", which is not the client's to choose", name);
+	return true;
+}
+
+static bool check_proxies(struct config_reader *r, struct config *c)
+{
+	const char **p;
+
+	for (p = c->server.trusted_proxies; *p; p++)
+		c->server.proxy_count++;
+	c->server.proxies = arena_alloc(r->arena, c->server.proxy_count * sizeof(*c->server.proxies) + 1);
+	for (p = c->server.trusted_proxies; *p; p++)
+		if (!ip_parse_net(*p, &c->server.proxies[p - c->server.trusted_proxies]))
+			return config_fail(r,
+				arena_printf(r->arena, "server.trusted_proxies[%td]", p - c->server.trusted_proxies),
+				"found \"%.80s\", expected an address or a network such as \"192.0.2.1\", "
+				"\"10.0.0.0/8\" or \"2001:db8::/32\"",
+				*p);
+	if (!c->server.user_header)
+		return true;
+	if (!c->server.proxy_count)
+		return config_fail(
+			r, "server.user_header", "it is believed only from server.trusted_proxies, and there are none");
+	return check_header(r, "server.user_header", c->server.user_header);
 }
 
 static bool check_server(struct config_reader *r, struct config *c)
@@ -32,6 +73,8 @@ static bool check_server(struct config_reader *r, struct config *c)
 		return config_fail(r, "server.workers.reserve",
 			"found %lld, expected less than server.workers.max (%lld)",
 			(long long)c->server.workers.reserve, (long long)c->server.workers.max);
+	if (!check_proxies(r, c))
+		return false;
 	if (len && (c->server.base_path[0] != '/' || c->server.base_path[len - 1] == '/'))
 		return config_fail(r, "server.base_path", "found \"%s\", expected \"\" or a path such as \"/llm\"",
 			c->server.base_path);
@@ -40,23 +83,14 @@ static bool check_server(struct config_reader *r, struct config *c)
 
 static bool check_forward_headers(struct config_reader *r, struct config *c)
 {
-	/* what is ours to say to a provider, or to the web server */
-	static const char *const ours[] = {"authorization", "api-key", "x-api-key", "content-type", "content-length",
-		"host", "accept", "accept-encoding", "user-agent", "connection", "transfer-encoding", "te", "upgrade",
-		"expect", "cookie", "traceparent", NULL};
 	const char **name, **other;
-	size_t i;
 
 	for (name = c->forward_headers; *name; name++) {
-		if (!config_name_valid(*name) || strpbrk(*name, "_."))
-			return config_fail(r, "forward_headers", "found \"%.80s\", expected a header's name", *name);
+		if (!check_header(r, "forward_headers", *name))
+			return false;
 		for (other = c->forward_headers; other < name; other++)
 			if (strcasecmp(*other, *name) == 0)
 				return config_fail(r, "forward_headers", "found \"%s\" twice", *name);
-		for (i = 0; ours[i]; i++)
-			if (strcasecmp(ours[i], *name) == 0)
-				return config_fail(r, "forward_headers",
-					"found \"%s\", which is not the client's to choose", *name);
 	}
 	return true;
 }
@@ -210,6 +244,8 @@ static bool check_amount(struct config_reader *r, struct limit *l, const char *p
 		l->amount *= MILLION;
 		return true;
 	}
+	if (l->count == COUNT_CONCURRENT && l->amount > CALLS_MAX * MILLION)
+		return config_fail(r, path, "expected at most %d calls at the same time", CALLS_MAX);
 	if (l->amount % MILLION || l->amount == 0)
 		return config_fail(r, path, "expected a whole number, 1 or more");
 	l->amount /= MILLION;
@@ -278,11 +314,17 @@ static bool check_limit(
 
 bool config_check_limits(struct config_reader *r, const struct config_items *limits, const char *in, bool of_key)
 {
-	size_t i;
+	const struct limit *l = limits->items;
+	size_t i, calls = 0;
 
-	for (i = 0; i < limits->count; i++)
+	for (i = 0; i < limits->count; i++) {
 		if (!check_limit(r, limits, i, in, of_key))
 			return false;
+		calls += l[i].count == COUNT_CONCURRENT;
+		if (calls > STATS_CALL_LIMITS / 2) /* as many again may be a key's own, or everybody's */
+			return config_fail(r, arena_printf(r->arena, "%s[%zu]", in, i),
+				"at most %d limits may count \"concurrent\"", STATS_CALL_LIMITS / 2);
+	}
 	return true;
 }
 

@@ -15,6 +15,7 @@ static const char *const allowed_headers[] = {"authorization", "api-key", "x-api
 static const char exposed_headers[] =
 	"x-request-id, x-pavise-upstream-request-id, x-pavise-cost-usd, x-pavise-saved-usd, x-pavise-schema, "
 	"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+	"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, ratelimit, ratelimit-policy, "
 	"cache-status, x-cache, age, retry-after, retry-after-ms, x-should-retry";
 
 /* The request's origin if it is one that may, else NULL. */

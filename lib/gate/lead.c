@@ -17,6 +17,7 @@ enum {
 	RETRY_US = 100000,      /* a batch that memcached has not taken is offered again */
 	PATIENCE_US = 2000000,  /* … and the end: a memcached that is thought down is asked again every second */
 	BATCH_BYTES = 512 * 1024,
+	PIECE_MIN = 4 * 1024,    /* what a full memcached refuses in one size, it may have room for in another */
 	RENEW_SLACK_US = 250000, /* an event that comes within it saves waking up for the lease alone */
 	KEPT_MAX = 4 << 20,      /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
 	EVENTS_MAX = 64 << 20,   /* in one go */
@@ -30,9 +31,10 @@ struct lead {
 	struct buf kept; /* records of what has come and is not published */
 	struct buf batch, framed, text;
 	uint32_t batches;
-	bool waiting; /* the batch was offered in vain. It may have arrived all the same: nothing is added to it */
-	bool remote;  /* other hosts follow */
-	bool lost;    /* events that cannot be followed any more: only the end can */
+	size_t piece_max; /* bytes of one */
+	bool waiting;     /* the batch was offered in vain. It may have arrived all the same: nothing is added to it */
+	bool remote;      /* other hosts follow */
+	bool lost;        /* events that cannot be followed any more: only the end can */
 	int64_t renew_us, batch_us;
 	struct usage_view asking, others;
 };
@@ -55,6 +57,7 @@ void lead_begin(struct txn *t, const struct lease *lease, struct stats_channel *
 
 	*l = (struct lead){.lease = *lease,
 		.channel = channel,
+		.piece_max = BATCH_BYTES,
 		.kept = BUF_INIT(EVENTS_MAX),
 		.batch = BUF_INIT(2 * EVENTS_MAX),
 		.framed = BUF_INIT(2 * EVENTS_MAX),
@@ -126,7 +129,7 @@ static enum store_result put(struct txn *t, const char *key, struct hash_part pa
 	return item.result;
 }
 
-/* In as many items as it takes: a large event is cut. */
+/* In as many items as it takes: a large event is cut, and finer where memcached has no room. */
 static void send_batch(struct txn *t)
 {
 	struct lead *l = t->lead;
@@ -137,14 +140,18 @@ static void send_batch(struct txn *t)
 	l->lost |= l->batch.overflow;
 	l->waiting = false;
 	while (l->batch.len && !l->lost) {
-		len = l->batch.len < BATCH_BYTES ? l->batch.len : BATCH_BYTES;
+		len = l->batch.len < l->piece_max ? l->batch.len : l->piece_max;
 		snprintf(key, sizeof(key), "%s:%u", l->name, l->batches);
 		result = put(t, key, (struct hash_part){l->batch.data, len});
 		l->waiting = result == STORE_DOWN;
 		if (l->waiting)
 			break;
-		l->lost = result != STORE_OK;
-		l->batches += !l->lost;
+		if (result != STORE_OK) {
+			l->lost = len <= PIECE_MIN;
+			l->piece_max = len / 2;
+			continue;
+		}
+		l->batches++;
 		buf_drop(&l->batch, len);
 	}
 	channel_published(l->channel, t->worker->slot_index, l->batches, false);

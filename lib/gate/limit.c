@@ -1,52 +1,77 @@
 /*
  * The window's start is part of a counter's key, so windows need no resetting, and hosts need only agree on the time
- * (UTC). A refusal leaves its own counter above the amount, which changes nothing.
+ * (UTC). A refusal gives back what it has counted everywhere, so that it takes nothing from those who come after it.
  */
 #include "gate/limit.h"
 
 #include "base/clock.h"
 #include "base/hash.h"
-#include "edge/fcgi.h"
 #include "gate/answer.h"
 #include "gate/budget.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 enum {
-	SLACK_S = 10,     /* a counter outlives its window by this, for hosts whose clocks differ */
-	IDENTITY_MAX = 61 /* a name of the longest prefix, limit and generation fits a key of memcached */
+	ATTEMPTS = 3,
+	PATIENCE_MS = 120000, /* the official clients wait so long (Python) or for as long as they are told (Node) */
+	SLACK_S = 10,         /* a counter outlives its window by this, for hosts whose clocks differ */
+	IDENTITY_MAX = 61     /* a name of the longest prefix, limit and generation fits a key of memcached */
 };
+
+/* The parts one behind the other; whether all are short and plain, so that they cannot be taken for one another. */
+struct who {
+	struct buf text;
+	bool plain;
+};
+
+static void add_who(struct who *w, const char *name, const char *value)
+{
+	size_t len = strlen(value);
+
+	if (w->text.len)
+		buf_add(&w->text, "", 1);
+	buf_printf(&w->text, "%s=", name);
+	buf_add(&w->text, value, len);
+	w->plain &= strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == len;
+}
+
+bool limit_is_own(const struct txn *t, const struct limit *l)
+{
+	const struct limit *own = t->key ? t->key->limits.items : NULL;
+
+	return own && l >= own && l < own + t->key->limits.count;
+}
 
 /* Who is counted, readable in the key where it can be: "key=alice,model=gpt-4o". */
 static void identity(const struct txn *t, const struct limit *l, char out[IDENTITY_MAX])
 {
-	struct buf text = BUF_INIT(4096);
+	struct who w = {.text = BUF_INIT(INT_MAX), .plain = true};
 	uint8_t hash[SHA256_BYTES];
+	size_t i;
 
-	if (l->per & PER_KEY)
-		buf_printf(&text, "key=%s", t->key->name);
+	if (l->per & PER_KEY || limit_is_own(t, l))
+		add_who(&w, "key", t->key->name);
 	if (l->per & PER_TEAM) /* a key without a team is a team of its own */
-		buf_printf(&text, "%s%s=%s", text.len ? "," : "", t->key->team ? "team" : "alone",
-			t->key->team ? t->key->team : t->key->name);
+		add_who(&w, t->key->team ? "team" : "alone", t->key->team ? t->key->team : t->key->name);
 	if (l->per & PER_USER) /* who names none is one with all others who do not */
-		buf_printf(&text, "%suser=%s", text.len ? "," : "", t->chat.user ? t->chat.user : "");
+		add_who(&w, t->chat.user ? "user" : "nobody", t->chat.user ? t->chat.user : "");
 	if (l->per & PER_IP)
-		buf_printf(&text, "%sip=%s", text.len ? "," : "", fcgi_param("REMOTE_ADDR"));
+		add_who(&w, "ip", t->client.counted ? t->client.counted : "");
 	if (l->per & PER_MODEL)
-		buf_printf(&text, "%smodel=%s", text.len ? "," : "", t->model->name);
-	if (text.len == 0) {
+		add_who(&w, "model", t->model->name);
+	if (w.text.len == 0) {
 		snprintf(out, IDENTITY_MAX, "everyone");
-	} else if (text.len < IDENTITY_MAX &&
-		   strspn(text.data, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-=,") ==
-			   text.len) {
-		memcpy(out, text.data, text.len + 1);
+	} else if (w.plain && w.text.len < IDENTITY_MAX) {
+		for (i = 0; i <= w.text.len; i++)
+			out[i] = w.text.data[i] || i == w.text.len ? w.text.data[i] : ',';
 	} else {
-		hash_sha256(text.data, text.len, hash);
+		hash_sha256(w.text.data, w.text.len, hash);
 		hash_hex(hash, 16, out);
 	}
-	buf_release(&text);
+	buf_release(&w.text);
 }
 
 static void month_of(int64_t now_ms, int64_t *start_ms, int64_t *end_ms)
@@ -74,17 +99,22 @@ void limit_window(const struct limit *l, int64_t now_ms, int64_t *start_ms, int6
 	*end_ms = *start_ms + window;
 }
 
+/* "pv:c:rpm:key=alice:60:1764547200"; calls at the same time have no window, and slots below the name instead. */
 void limit_use(struct txn *t, const struct limit *l, int64_t now_ms, struct limit_use *use)
 {
+	const char *prefix = t->config->memcached.prefix, *own = limit_is_own(t, l) ? "@" : "";
 	int64_t start;
 	char who[IDENTITY_MAX];
 
 	identity(t, l, who);
 	*use = (struct limit_use){.limit = l, .used = -1, .settled = -1};
 	limit_window(l, now_ms, &start, &use->end_ms);
-	snprintf(use->key, sizeof(use->key), "%s:c:%s:%s:%s%lld:%lld", t->config->memcached.prefix, l->name, who,
-		l->window == LIMIT_MONTH ? "month" : "",
-		l->window == LIMIT_MONTH ? 0LL : (long long)l->window / 1000000, (long long)start / 1000);
+	if (l->count == COUNT_CONCURRENT)
+		snprintf(use->key, sizeof(use->key), "%s:t:%s%s:%s", prefix, own, l->name, who);
+	else
+		snprintf(use->key, sizeof(use->key), "%s:c:%s%s:%s:%s%lld:%lld", prefix, own, l->name, who,
+			l->window == LIMIT_MONTH ? "month" : "",
+			l->window == LIMIT_MONTH ? 0LL : (long long)l->window / 1000000, (long long)start / 1000);
 }
 
 int64_t limit_ttl_s(const struct limit_use *use)
@@ -94,8 +124,7 @@ int64_t limit_ttl_s(const struct limit_use *use)
 	return (left > 0 ? left : 0) + SLACK_S;
 }
 
-/* Without a model, those that are not per model. */
-static void use_all(struct txn *t)
+void limit_uses(struct txn *t)
 {
 	const struct config_items *lists[] = {&t->config->limits, t->key ? &t->key->limits : NULL};
 	int64_t now = clock_real_ms();
@@ -116,7 +145,7 @@ void limit_prepare(struct txn *t)
 	struct limit_use *use;
 	size_t i;
 
-	use_all(t);
+	limit_uses(t);
 	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
 		if (budget_counts(use->limit))
@@ -138,7 +167,7 @@ void limit_peek(struct txn *t)
 	struct limit_use *use;
 	size_t i, count = t->batch_count;
 
-	use_all(t);
+	limit_uses(t);
 	t->batch = items;
 	t->batch_count = 0;
 	for (i = 0; i < t->limit_count; i++) {
@@ -174,55 +203,89 @@ int64_t limit_count_locally(struct txn *t, const struct limit_use *use, uint64_t
 	return (int64_t)stats_local_add(t->worker->stats, id | 2, use->end_ms, delta);
 }
 
-static void give_back(struct txn *t)
+/* Whether there is room now: what others have given back may have been all that was missing. */
+static bool give_back(struct txn *t, const struct limit_use *by)
 {
-	struct store_item items[TXN_LIMITS];
+	struct store_item items[TXN_LIMITS], *own = NULL;
+	struct limit_use *use;
+	bool room = false;
 	size_t i, n = 0;
 
 	for (i = 0; i < t->limit_count; i++) {
-		if (t->limits[i].limit->count != COUNT_REQUESTS || !t->limits[i].charged ||
-			&t->limits[i] == t->refused_by || !t->limits[i].limit->enforce)
+		use = &t->limits[i];
+		if (use->limit->count != COUNT_REQUESTS || use->used < 0)
 			continue;
-		items[n++] = (struct store_item){
-			.op = STORE_DECR, .pool = STORE_COUNTERS, .key = t->limits[i].key, .delta = 1};
-		t->limits[i].used--;
+		use->used--;
+		if (!use->charged) {
+			limit_count_locally(t, use, (uint64_t)-1);
+			continue;
+		}
+		if (use == by)
+			own = &items[n];
+		items[n++] = (struct store_item){.op = STORE_DECR, .pool = STORE_COUNTERS, .key = use->key, .delta = 1};
+		use->charged = false;
 	}
-	if (n)
-		store_run(t->worker->store, items, n);
+	store_run(t->worker->store, items, n);
+	if (own)
+		room = own->result == STORE_OK && (int64_t)own->number < by->limit->amount;
+	return room;
+}
+
+/* How a window is spoken of: "1m0s", "month". */
+static void window_text(const struct limit *l, char *out, size_t room)
+{
+	if (l->window == LIMIT_MONTH)
+		snprintf(out, room, "month");
+	else
+		answer_reset_text(l->window / 1000, out, room);
 }
 
 static enum verdict refuse(struct txn *t, const struct limit_use *use)
 {
 	const struct limit *l = use->limit;
-	char reset[32], window[32];
+	char reset[32], window[32], end[CLOCK_TEXT];
 	int64_t left = use->end_ms - clock_real_ms();
 
 	t->refused_by = use;
 	t->retry_after_ms = left > 1 ? left : 1;
-	give_back(t);
+	if (left > PATIENCE_MS)
+		t->should_retry = RETRY_NO;
 	answer_reset_text(t->retry_after_ms, reset, sizeof(reset));
-	if (l->window == LIMIT_MONTH)
-		snprintf(window, sizeof(window), "month");
-	else
-		answer_reset_text(l->window / 1000, window, sizeof(window));
+	window_text(l, window, sizeof(window));
+	clock_text(use->end_ms, end);
 	return txn_fail(t, ERR_RATE_LIMIT, NULL,
-		"Rate limit '%s' reached: %lld requests per %s. Its window ends in %s; try again then.", l->name,
-		(long long)l->amount, window, reset);
+		"Rate limit '%s' reached: %lld requests per %s. Its window ends in %s, at %s; try again then.", l->name,
+		(long long)l->amount, window, reset, end);
 }
 
-static enum verdict store_is_down(struct txn *t, const struct limit_use *use)
+enum verdict limit_store_down(struct txn *t, const struct limit_use *use)
 {
 	t->refused_by = use;
 	t->retry_after_ms = 1000;
-	give_back(t);
 	return txn_fail(t, ERR_LIMIT_STORE_DOWN, NULL,
 		"The limit '%s' cannot be checked at the moment, and it is set to refuse then. Try again soon.",
 		use->limit->name);
 }
 
-enum verdict limit_decide(struct txn *t)
+/* What the counter said, or this host's own; -1 in `used` when there is none. */
+static void read_count(struct txn *t, struct limit_use *use)
 {
-	struct limit_use *use, *over = NULL, *closed = NULL;
+	use->charged = use->look->result == STORE_OK;
+	use->unknown = !use->charged;
+	use->used = -1;
+	t->store_down |= use->unknown;
+	if (use->charged)
+		use->used = (int64_t)use->look->number;
+	else if (use->limit->on_store_down == STORE_DOWN_LOCAL)
+		use->used = limit_count_locally(t, use, 1);
+}
+
+/* The first that refuses; before one that cannot be checked, one that is reached. */
+static const struct limit_use *judge(struct txn *t)
+{
+	const struct limit_use *over = NULL, *closed = NULL;
+	struct limit_use *use;
+	bool blind;
 	size_t i;
 
 	for (i = 0; i < t->limit_count; i++) {
@@ -231,34 +294,44 @@ enum verdict limit_decide(struct txn *t)
 			budget_read(t, use);
 		if (use->limit->count != COUNT_REQUESTS)
 			continue;
-		use->charged = use->look->result == STORE_OK;
-		t->store_down |= !use->charged;
-		if (use->charged)
-			use->used = (int64_t)use->look->number;
-		else if (use->limit->on_store_down == STORE_DOWN_LOCAL)
-			use->used = limit_count_locally(t, use, 1);
-		if (use->used < 0 && use->limit->on_store_down == STORE_DOWN_CLOSED && use->limit->enforce && !closed)
-			closed = use;
-		if (use->used <= use->limit->amount)
-			continue;
+		read_count(t, use);
+		blind = use->used < 0 && use->limit->on_store_down == STORE_DOWN_CLOSED;
+		use->would_refuse = !use->limit->enforce && (blind || use->used > use->limit->amount);
 		if (!use->limit->enforce)
-			t->would_refuse = use->limit->name;
-		else if (!over)
+			continue;
+		if (use->used > use->limit->amount && !over)
 			over = use;
+		if (blind && !closed)
+			closed = use;
 	}
-	if (over)
-		return refuse(t, over);
-	return closed ? store_is_down(t, closed) : NEXT;
+	return over ? over : closed;
 }
 
-const struct limit_use *limit_tightest(const struct txn *t)
+/* Everything is asked for again: who looks at the batch behind us must find its values. */
+enum verdict limit_decide(struct txn *t)
 {
-	const struct limit_use *use, *tightest = t->refused_by;
+	const struct limit_use *by = judge(t);
+	int attempt;
+
+	for (attempt = 1; by && give_back(t, by) && attempt < ATTEMPTS; attempt++) {
+		store_run(t->worker->store, t->batch, t->batch_count);
+		by = judge(t);
+	}
+	if (!by)
+		return NEXT;
+	return by->used < 0 ? limit_store_down(t, by) : refuse(t, by);
+}
+
+const struct limit_use *limit_tightest(const struct txn *t, enum limit_count count)
+{
+	const struct limit_use *use, *tightest = NULL;
 	size_t i;
 
-	for (i = 0; i < t->limit_count && !t->refused_by; i++) {
+	if (t->refused_by && t->refused_by->limit->count == (int)count)
+		return t->refused_by;
+	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
-		if (!use->limit->enforce || use->limit->count != COUNT_REQUESTS)
+		if (!use->limit->enforce || use->limit->count != (int)count)
 			continue;
 		if (!tightest || use->limit->amount - use->used < tightest->limit->amount - tightest->used)
 			tightest = use;

@@ -15,12 +15,19 @@ void limit_use(struct txn *t, const struct limit *l, int64_t now_ms, struct limi
 /* When a window that began is over (or will be), and when the one of now_ms began: aligned to the clock, in UTC. */
 void limit_window(const struct limit *l, int64_t now_ms, int64_t *start_ms, int64_t *end_ms);
 
+/* Fills t->limits: all that count this request; without a model, those that are not per model. */
+void limit_uses(struct txn *t);
+
+/* Whether it stands in the key's entry of the keys file, and counts that key alone. Its name may be that of one for
+ * everybody. */
+bool limit_is_own(const struct txn *t, const struct limit *l);
+
 /* For how long its counter is kept: longer than the window, for hosts whose clocks differ. */
 int64_t limit_ttl_s(const struct limit_use *use);
 /* Counts `delta` on this host alone, in shared memory; returns the new count. */
 int64_t limit_count_locally(struct txn *t, const struct limit_use *use, uint64_t delta);
 
-/* Adds one counter for each limit to the transaction's batch; without a model, for each that is not per model. */
+/* limit_uses(), and adds what asks for each to the transaction's batch. */
 void limit_prepare(struct txn *t);
 
 /* After the batch has run: NEXT, or FAILED with the limit that refuses. What other limits had counted is given back. */
@@ -32,7 +39,10 @@ enum verdict limit_decide(struct txn *t);
  */
 void limit_peek(struct txn *t);
 
-/* Of the limits that count this request, the one with the least left; NULL if there is none. */
-const struct limit_use *limit_tightest(const struct txn *t);
+/* Of the limits of one kind that bind this request, the one with the least left; NULL if there is none. */
+const struct limit_use *limit_tightest(const struct txn *t, enum limit_count count);
+
+/* Nobody can count for it now, and it is set to refuse then. */
+enum verdict limit_store_down(struct txn *t, const struct limit_use *use);
 
 #endif

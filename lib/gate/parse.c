@@ -114,12 +114,15 @@ enum verdict stage_body(struct txn *t)
 
 enum verdict stage_parse(struct txn *t)
 {
+	const char *user = t->chat.user; /* a trusted header's word counts more than the body's */
+
 	if (stage_body(t) == FAILED)
 		return FAILED;
 	if (t->endpoint->operation->read(&t->chat, t->body, &t->err) != 0)
 		return FAILED;
 	/* the body is edited before it is sent, and these outlive the edit */
 	t->chat.model = arena_strdup(t->arena, t->chat.model);
-	t->chat.user = t->chat.user ? arena_strdup(t->arena, t->chat.user) : NULL;
+	if (user || t->chat.user)
+		t->chat.user = user ? user : arena_strdup(t->arena, t->chat.user);
 	return check_model(t);
 }

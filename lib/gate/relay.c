@@ -5,6 +5,7 @@
 #include "edge/fcgi.h"
 #include "gate/answer.h"
 #include "gate/coalesce.h"
+#include "gate/slots.h"
 #include "wire/canon.h"
 
 #include <stdio.h>
@@ -42,6 +43,7 @@ static int on_read(void *ctx)
 	struct relay *r = ctx;
 
 	lead_pump(r->t);
+	slots_pump(r->t);
 	return relay_stream_flush(r);
 }
 
@@ -64,6 +66,7 @@ static int on_tick(void *ctx)
 	struct relay *r = ctx;
 
 	lead_pump(r->t);
+	slots_pump(r->t);
 	if (r->t->client_gone && !lead_followed(r->t))
 		return -1;
 	return clock_mono_us() >= relay_stream_next_tick(r) ? relay_stream_tick(r) : 0;
@@ -72,9 +75,12 @@ static int on_tick(void *ctx)
 static int64_t next_tick_us(void *ctx)
 {
 	struct relay *r = ctx;
-	int64_t stream = relay_stream_next_tick(r), lead = lead_next_us(r->t);
+	int64_t times[] = {relay_stream_next_tick(r), lead_next_us(r->t), slots_next_us(r->t)}, next = times[0];
+	size_t i;
 
-	return stream < lead ? stream : lead;
+	for (i = 1; i < sizeof(times) / sizeof(times[0]); i++)
+		next = times[i] < next ? times[i] : next;
+	return next;
 }
 
 /* ---- the call ---- */
@@ -212,6 +218,7 @@ enum verdict stage_relay(struct txn *t)
 		.asked = t->chat.include_usage, .running = t->chat.running_usage, .choices = t->chat.choices};
 	assembly_init(&r.assembly, t->endpoint->operation->form, (size_t)t->config->cache.max_entry);
 	call(&r, &report);
+	slots_release(t);
 	store_again(t->worker->store); /* what would not answer before the call may answer now */
 	verdict = judge(&r, &report);
 	if (t->err.code == ERR_CLIENT_GONE)

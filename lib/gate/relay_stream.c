@@ -8,6 +8,7 @@
 #include "gate/coalesce.h"
 #include "gate/price.h"
 #include "gate/relay.h"
+#include "gate/slots.h"
 #include "gate/structured.h"
 
 #include <string.h>
@@ -85,6 +86,7 @@ static int on_event(void *ctx, const char *name, const char *data, size_t len)
 	if (is_done(data, len)) {
 		r->done = true;
 		r->done_us = clock_mono_us();
+		slots_release(t);
 		write_done(r);
 		return 0;
 	}

@@ -59,7 +59,7 @@ static void begin(struct seed *s, struct books *b, const struct errand *e)
 		.prefix = b->config->memcached.prefix,
 		.server = store_server_of(b->store, STORE_COUNTERS, e->counter)};
 	left = (left > 0 ? left : 0) + SLACK_S;
-	s->ttl_s = left > STORE_TTL_MAX ? STORE_TTL_MAX : (uint32_t)left;
+	s->ttl_s = (uint32_t)left;
 	ledger_find_count(b->ledger, e->counter, on_share, &s->count);
 }
 

@@ -5,6 +5,7 @@
 #include "edge/fcgi.h"
 #include "gate/coalesce.h"
 #include "gate/lookup.h"
+#include "gate/slots.h"
 
 #include <string.h>
 
@@ -65,6 +66,7 @@ static struct txn refresh_of(const struct txn *t)
 		.path = t->path,
 		.trace = t->trace,
 		.key = t->key,
+		.client = {.counted = t->client.counted},
 		.body = t->body,
 		.chat = t->chat,
 		.model = t->model,
@@ -101,7 +103,7 @@ void stale_refresh(struct txn *t)
 	store_begin(t->worker->store);
 	if (!coalesce_alone(&r))
 		return;
-	if (still_expired(&r) && stage_route(&r) == NEXT) {
+	if (still_expired(&r) && stage_route(&r) == NEXT && slots_take(&r) == NEXT) {
 		stage_relay(&r);
 		account_refresh(&r);
 	}

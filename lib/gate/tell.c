@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/hash.h"
-#include "edge/fcgi.h"
 #include "gate/budget.h"
 #include "gate/limit.h"
 
@@ -143,7 +142,7 @@ static struct ledger_who who_of(struct txn *t)
 	return (struct ledger_who){.key = short_name(t, t->key->name),
 		.team = short_name(t, t->key->team),
 		.user = short_name(t, t->chat.user),
-		.ip = any_per_ip(t) ? short_name(t, fcgi_param("REMOTE_ADDR")) : "",
+		.ip = any_per_ip(t) ? short_name(t, t->client.counted) : "",
 		.model = t->model ? short_name(t, t->model->name) : ""};
 }
 
@@ -181,11 +180,12 @@ bool tell_want(struct txn *t, const struct limit_use *use)
 	struct note n = {.kind = NOTE_WANT, .count = {.counter = use->key, .usd = l->count == COUNT_USD}};
 	int64_t from_ms, to_ms;
 	bool alone = (l->per & PER_TEAM) && !t->key->team; /* limit.c: a key without a team is a team of its own */
+	bool per_key = (l->per & PER_KEY) || alone || limit_is_own(t, l);
 
 	limit_window(l, use->end_ms - 1, &from_ms, &to_ms);
 	n.count.from_s = from_ms / 1000;
 	n.count.to_s = to_ms / 1000;
-	n.count.who = (struct ledger_who){.key = (l->per & PER_KEY) || alone ? who.key : NULL,
+	n.count.who = (struct ledger_who){.key = per_key ? who.key : NULL,
 		.team = l->per & PER_TEAM ? who.team : NULL,
 		.user = l->per & PER_USER ? who.user : NULL,
 		.ip = l->per & PER_IP ? who.ip : NULL,

@@ -6,6 +6,7 @@
 #include "base/heap.h"
 #include "edge/fcgi.h"
 #include "gate/answer.h"
+#include "gate/client.h"
 #include "gate/cors.h"
 #include "gate/stale.h"
 #include "wire/embeddings.h"
@@ -24,6 +25,7 @@ static const struct stage chat_stages[] = {
 	{"lookup", stage_lookup},     /* cached answer? serve it, JSON or stream */
 	{"route", stage_route},       /* may it go to a provider now? */
 	{"coalesce", stage_coalesce}, /* is somebody asking this right now? follow them */
+	{"slots", stage_slots},       /* how many calls are made at the same time? */
 	{"relay", stage_relay},       /* call it, pass its answer on as it comes, remember it */
 	{NULL, NULL},
 };
@@ -136,6 +138,7 @@ static void begin(struct txn *t)
 	}
 	if (!http_trace_parse(http_header("traceparent"), &t->trace))
 		http_trace_begin(&t->trace);
+	client_identify(t);
 }
 
 static enum verdict walk(struct txn *t)

@@ -56,6 +56,8 @@ struct limit_use {
 	int64_t end_ms;    /* of its window, clock_real_ms() */
 	int64_t used;      /* this request included; of tokens and money: settled and reserved; -1 = nobody knows */
 	bool charged;      /* on memcached's counter */
+	bool unknown;      /* memcached did not say, and on_store_down has decided */
+	bool would_refuse; /* it does not enforce */
 	/* tokens and money: gate/budget */
 	struct store_item *look; /* of the batch */
 	int64_t settled;         /* of `used`, what has been spent for sure; -1 = nobody knows */
@@ -77,6 +79,10 @@ struct txn {
 	char request_id[129];
 	struct http_trace trace;
 	const struct key *key;
+	struct {
+		const char *logged;  /* its address as log.client_address wants it; NULL = not */
+		const char *counted; /* what limits per ip count together: the address, of IPv6 its /64 */
+	} client;
 
 	/* the request */
 	struct json_object *body;
@@ -90,7 +96,6 @@ struct txn {
 	struct limit_use limits[TXN_LIMITS];
 	size_t limit_count;
 	const struct limit_use *refused_by;
-	const char *would_refuse; /* a limit that does not enforce */
 	struct store_item *entry; /* of the batch: the cached answer; NULL = not asked for */
 	const char *epoch_keys[TXN_EPOCHS];
 	struct store_item **epoch_items; /* of the batch, by server of the entries: TXN_EPOCHS in a row, or NULL */
@@ -102,6 +107,7 @@ struct txn {
 	bool stale_if_error; /* there is an entry that is better than the provider's failure */
 	bool refresh;        /* the answer was stale: a fresh one is to be fetched behind it */
 	bool watching;       /* another host's stream, for all who follow it on this one */
+	struct slots *slots; /* while this call counts against limits of calls at the same time */
 	struct lead *lead;   /* while others may follow this call; NULL = nobody can */
 
 	/* the answer */
@@ -173,6 +179,7 @@ enum verdict stage_meter(struct txn *t);
 enum verdict stage_lookup(struct txn *t);
 enum verdict stage_route(struct txn *t);
 enum verdict stage_coalesce(struct txn *t);
+enum verdict stage_slots(struct txn *t);
 enum verdict stage_relay(struct txn *t);
 void account(struct txn *t);
 void account_refresh(struct txn *t);

@@ -3,6 +3,7 @@
 
 #include "base/heap.h"
 #include "base/log.h"
+#include "edge/calls.h"
 #include "edge/fcgi.h"
 #include "edge/super.h"
 #include "gate/tell.h"
@@ -40,6 +41,7 @@ int worker_run(struct worker *w, void (*before)(struct worker *w))
 	}
 	super_worker_signals(fcgi_stop_accepting);
 	heap_keep();
+	calls_end(w->stats, w->slot_index); /* whoever had the slot before may have died in a call */
 	for (;;) {
 		become_idle(w);
 		if (w->teller)

@@ -19,7 +19,7 @@ struct chat {
 	bool running_usage; /* … and on the way (vLLM's continuous_usage_stats) */
 	bool side_effect;   /* the provider would do more than answer: no answer may stand in for the call */
 	bool temperature_zero;
-	const char *user; /* safety_identifier, else user; NULL if neither */
+	const char *user; /* the end user: safety_identifier, else user; NULL if neither */
 };
 
 /* POST /v1/chat/completions. 0, or -1 with *err filled: code, param as a path, message. */

@@ -32,8 +32,8 @@ class Site:
                   for name in ("demo", "fake", "off")}
         return {"providers": providers, "models": models, **over}
 
-    def start(self, over=None):
-        stack = Stack(self.folder, self.config(over or {}), memcached=self.memcached)
+    def start(self, over=None, **options):
+        stack = Stack(self.folder, self.config(over or {}), memcached=self.memcached, **options)
         self.stacks.append(stack)
         return stack
 

@@ -55,7 +55,9 @@ def leader_of(stack, call):
 
 def content(stream):
     """Of its next event."""
-    return stream.next_data().json["choices"][0]["delta"]["content"]
+    said = stream.next_data().json
+    assert "choices" in said, said
+    return said["choices"][0]["delta"]["content"]
 
 
 def last(stream):
@@ -462,7 +464,8 @@ def test_a_leader_dies_on_another_host(hosts, pool):
         call.finish()
         again = a.provider.take(prompt)  # when its lease has run out
         again.plain()
-    assert states([f.result() for f in there]) == {"MISS": 1, "COLLAPSED": 3}
+    said = states([f.result() for f in there])
+    assert said["MISS"] == 1 and said["COLLAPSED"] + said["HIT"] == 3  # who wakes last finds it remembered
     assert a.provider.calls(prompt) == 2
 
 
@@ -669,22 +672,27 @@ def unchunked(body):
     return out
 
 
-def test_a_slow_client_as_leader_slows_nobody(stack, each, pool):
-    """It does not read at all while the answer is made: 24 MB of it, more than any buffer on the way."""
-    prompt = stack.provider.manual()
-    leader = each.stream(ask(prompt, stream=True))
-    call = stack.provider.take(prompt)
-    followers = chats(pool, stack.client, prompt, 2, stream=True)
-    following(stack, 2)
-    call.stream_head()
-    for i in range(384):
-        call.event(chunk(str(i % 10) * 65536))
-    call.event(chunk(finish="stop"))
-    call.end_stream()
-    for f in followers:
-        assert len(text_of(f.result().events)) == 384 * 65536
-    assert stack.provider.calls(prompt) == 1
-    assert len(rest_of(leader)) == 384 * 65536
+@pytest.mark.parametrize("web", ["lighttpd", "apache"])
+def test_a_slow_client_as_leader_slows_nobody(folder, pool, web):
+    """
+    It does not read at all while the answer is made: 24 MB of it, more than any buffer on the way. In a memcached of its
+    own, since one whose memory has gone to other sizes would not keep so much of this one.
+    """
+    with Stack(folder, webs=(web,)) as stack:
+        prompt = stack.provider.manual()
+        leader = stack.client.stream(ask(prompt, stream=True))
+        call = stack.provider.take(prompt)
+        followers = chats(pool, stack.client, prompt, 2, stream=True)
+        following(stack, 2)
+        call.stream_head()
+        for i in range(384):
+            call.event(chunk(str(i % 10) * 65536))
+        call.event(chunk(finish="stop"))
+        call.end_stream()
+        for f in followers:
+            assert len(text_of(f.result().events)) == 384 * 65536
+        assert stack.provider.calls(prompt) == 1
+        assert len(rest_of(leader)) == 384 * 65536
 
 
 def test_a_slow_client_that_watches_slows_nobody(hosts, pool):

@@ -3,7 +3,7 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { APICallError, RetryError, embed, embedMany, generateObject, generateText, stepCountIs, streamObject,
 	streamText, tool } from "ai";
 import { z } from "zod";
-import { assert, check, forms, providerStatuses, setup, thrown, unique, untilRefused, watched } from "./checks.mjs";
+import { assert, check, forms, leftAlone, providerStatuses, setup, thrown, unique, untilRefused, watched } from "./checks.mjs";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
 
@@ -187,6 +187,7 @@ await check("abort: a miss", async () => {
 	const { openai, caches } = client();
 	const { piece, aborted } = await leave(openai.chat("fake"), setup.prompts.abort);
 	assert.deepEqual([piece, aborted], ["one", true]);
+	await leftAlone();
 	const ask = () => chat("json", { model: openai.chat("fake"), prompt: setup.prompts.abort });
 	const whole = await ask(), again = await ask();
 	assert.deepEqual(caches(), ["MISS", "MISS", "HIT"]);

@@ -1,5 +1,7 @@
 // What the scripts share: a check is a line of JSON on stdout, which test_sdk.py makes a test of.
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 
 export const setup = JSON.parse(process.argv[2]);
 export const unique = (text) => `${text} ${setup.tag}`;
@@ -12,6 +14,12 @@ export async function check(name, run) {
 		said = { check: name, ok: false, detail: String(e?.stack ?? e) };
 	}
 	process.stdout.write(JSON.stringify(said) + "\n");
+}
+
+// Until the call that this client has left is ended: who asks the same before that is told what it says.
+export async function leftAlone() {
+	for (let i = 0; i < 600 && !existsSync(setup.gone); i++)
+		await sleep(50);
 }
 
 // A fetch that keeps in mind how each answer came: { status, cache }.

@@ -3,7 +3,7 @@ import { HumanMessage, ToolMessage } from "@langchain/core/messages";
 import { tool } from "@langchain/core/tools";
 import { ChatOpenAI, OpenAI, OpenAIEmbeddings } from "@langchain/openai";
 import { z } from "zod";
-import { assert, check, forms, providerStatuses, setup, thrown, unique, untilRefused, watched } from "./checks.mjs";
+import { assert, check, forms, leftAlone, providerStatuses, setup, thrown, unique, untilRefused, watched } from "./checks.mjs";
 
 function client({ key, url, type = ChatOpenAI, ...options } = {}) {
 	const watch = watched();
@@ -184,6 +184,7 @@ async function leave(model, prompt) {
 await check("abort: a miss", async () => {
 	const { model, caches } = client({ model: "fake" });
 	assert.equal(await leave(model, setup.prompts.abort), "one");
+	await leftAlone();
 	const whole = await model.invoke(setup.prompts.abort), again = await model.invoke(setup.prompts.abort);
 	assert.deepEqual(caches(), ["MISS", "MISS", "HIT"]);
 	assert.equal(whole.content, "It is fine.");

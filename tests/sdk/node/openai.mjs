@@ -2,7 +2,7 @@
 import OpenAI from "openai";
 import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
-import { assert, check, forms, plain, providerStatuses, setup, thrown, unique, untilRefused, watched }
+import { assert, check, forms, leftAlone, plain, providerStatuses, setup, thrown, unique, untilRefused, watched }
 	from "./checks.mjs";
 
 function client(options = {}) {
@@ -261,6 +261,40 @@ async function onlyOnce(model, prompt) {
 await check("retry: not when we say so", () => onlyOnce("off", "x"));
 await check("retry: not when the provider says so", () => onlyOnce("fake", setup.prompts["do not retry"]));
 
+// How long the SDK sleeps before it tries again, where that is more than a request may take; nobody waits for it here.
+async function sleeps(run) {
+	const real = globalThis.setTimeout, slept = [];
+	globalThis.setTimeout = (f, ms, ...rest) => {
+		if (!(ms > 600000)) return real(f, ms, ...rest);
+		slept.push(ms);
+		return real(f, 0, ...rest);
+	};
+	try {
+		await run();
+	} finally {
+		globalThis.setTimeout = real;
+	}
+	return slept;
+}
+
+await check("wait: an hour, as a provider says it", async () => {
+	const { openai, statuses } = client({ maxRetries: 2 });
+	const body = { model: "fake", messages: user(setup.prompts["in an hour"]) };
+	const slept = await sleeps(() => thrown(() => openai.chat.completions.create(body)));
+	assert.deepEqual([slept, statuses()], [[3600000, 3600000], [429, 429, 429]]);
+});
+
+await check("wait: not for as long as we would have to say", async () => {
+	const { openai, statuses } = client({ maxRetries: 2, baseURL: setup.month_url });
+	const body = { model: "demo", messages: user(unique("this month")) };
+	await openai.chat.completions.create(body);
+	let e;
+	const slept = await sleeps(async () => (e = await thrown(() => openai.chat.completions.create(body))));
+	assert.deepEqual([slept, statuses()], [[], [200, 429]]);
+	assert.ok(e instanceof OpenAI.RateLimitError, e);
+	assert.ok(Number(e.headers.get("retry-after")) > 120);
+});
+
 // Leaves with the first piece of text.
 async function leave(openai, model, prompt) {
 	const stream = await openai.chat.completions.create({ model, messages: user(prompt), stream: true });
@@ -274,6 +308,7 @@ async function leave(openai, model, prompt) {
 await check("abort: a miss", async () => {
 	const { openai, caches } = client();
 	assert.equal(await leave(openai, "fake", setup.prompts.abort), "one");
+	await leftAlone();
 	const body = { model: "fake", messages: user(setup.prompts.abort) };
 	const whole = await openai.chat.completions.create(body);
 	const again = await openai.chat.completions.create(body);

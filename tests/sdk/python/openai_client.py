@@ -1,8 +1,10 @@
 """The official client for Python: each check is a line of JSON on stdout, which test_sdk.py makes a test of."""
 
 import json
+import os
 import struct
 import sys
+import time
 import traceback
 
 import openai
@@ -378,16 +380,42 @@ check("retry: not when we say so")(lambda: only_once("off", "x"))
 check("retry: not when the provider says so")(lambda: only_once("fake", PROMPTS["do not retry"]))
 
 
+@check("wait: an hour, as a provider says it")
+def _():
+    client = Client(max_retries=2)
+    e = thrown(client.chat.completions.create, model="fake", messages=user(PROMPTS["in an hour"]))
+    assert isinstance(e, openai.RateLimitError), repr(e)
+    assert client.statuses == [429]  # this one gives up by itself
+
+
+@check("wait: not for as long as we would have to say")
+def _():
+    client, body = Client(url=SETUP["month_url"], max_retries=2), {"messages": user(unique("this month"))}
+    client.chat.completions.create(model="demo", **body)
+    e = thrown(client.chat.completions.create, model="demo", **body)
+    assert isinstance(e, openai.RateLimitError), repr(e)
+    assert client.statuses == [200, 429] and int(e.response.headers["retry-after"]) > 120
+
+
 def leave(client, **body):
     """Leaves with the first piece of text."""
     with client.chat.completions.create(stream=True, **body) as stream:
         return next(c.choices[0].delta.content for c in stream if c.choices and c.choices[0].delta.content)
 
 
+def left_alone():
+    """Until the call that this client has left is ended: who asks the same before that is told what it says."""
+    for _ in range(600):
+        if os.path.exists(SETUP["gone"]):
+            return
+        time.sleep(0.05)
+
+
 @check("abort: a miss")
 def _():
     client, body = Client(), {"model": "fake", "messages": user(PROMPTS["abort"])}
     assert leave(client, **body) == "one"
+    left_alone()
     whole, again = (client.chat.completions.create(**body) for _ in range(2))
     assert client.caches == ["MISS", "MISS", "HIT"]
     assert whole.choices[0].message.content == "It is fine."
