@@ -321,7 +321,7 @@ bool config_check_limits(struct config_reader *r, const struct config_items *lim
 		if (!check_limit(r, limits, i, in, of_key))
 			return false;
 		calls += l[i].count == COUNT_CONCURRENT;
-		if (calls > STATS_CALL_LIMITS / 2) /* as many again may be a key's own, or everybody's */
+		if (calls > STATS_CALL_LIMITS / 2) /* the other half is a key's own, or everyone's */
 			return config_fail(r, arena_printf(r->arena, "%s[%zu]", in, i),
 				"at most %d limits may count \"concurrent\"", STATS_CALL_LIMITS / 2);
 	}

@@ -397,7 +397,7 @@ def test_explain_knows_whatever_can_be_set():
 @pytest.mark.parametrize("asked, expected", [
     ("cache.ttl", {"cache.ttl"}), ("limits[2].window", {"limits[].window"}), ("models.gpt-4o.max_output",
                                                                              {"models.NAME.max_output"}),
-    ("heartbeat", {"stream.heartbeat"}), ("log", {"log.to", "log.level"}),
+    ("heartbeat", {"stream.heartbeat"}), ("log", {"log.to", "log.level", "log.client_address"}),
     ("ttl", {"cache.ttl", "models.NAME.cache.ttl"}), ("server.workers", {
         "server.workers.min", "server.workers.max", "server.workers.spare", "server.workers.reserve"})])
 def test_explain_some(asked, expected):
