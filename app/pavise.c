@@ -7,8 +7,9 @@
 #include "edge/super.h"
 #include "edge/upstream.h"
 #include "gate/bookkeeper.h"
-#include "gate/tell.h"
+#include "gate/budget.h"
 #include "gate/ctl.h"
+#include "gate/tell.h"
 #include "gate/worker.h"
 
 #include <errno.h>
@@ -159,6 +160,32 @@ static void check_socket(void)
 		die("file descriptor 0 is no listening socket; start it through spawn-fcgi (see pavise --help)");
 }
 
+static const struct limit *lasting(const struct config_items *limits)
+{
+	const struct limit *l = limits->items;
+	size_t i;
+
+	for (i = 0; i < limits->count; i++)
+		if (budget_lasts(&l[i]))
+			return &l[i];
+	return NULL;
+}
+
+static void warn_of_no_ledger(void)
+{
+	const struct limit *l = lasting(&config->limits);
+	const struct key *keys = config->keys.items;
+	size_t i;
+
+	for (i = 0; !l && i < config->keys.count; i++)
+		l = lasting(&keys[i].limits);
+	if (l)
+		log_event(LOG_WARN, "no_ledger",
+			"the budget '%s' lasts as long as memcached remembers it: a worker without a supervisor keeps "
+			"no ledger",
+			l->name);
+}
+
 static int serve(bool single)
 {
 	char message[CONFIG_MESSAGE];
@@ -166,6 +193,7 @@ static int serve(bool single)
 		.reload = reload,
 		.worker = run_worker,
 		.helper = run_bookkeeper,
+		.helper_name = "pavise-ledger",
 		.helper_wanted = keeps_ledger,
 		.bury = bury};
 	struct config *first;
@@ -181,8 +209,10 @@ static int serve(bool single)
 	if (why)
 		log_event(LOG_WARN, "run_dir", "the shared file cannot be made in %s (%s): it is kept in memory",
 			first->server.run_dir, why);
-	if (single)
+	if (single) {
+		warn_of_no_ledger();
 		return run_single();
+	}
 	if (!queue_open(&queue))
 		die("cannot make a queue for the ledger: %s", strerror(errno));
 	super.stats = stats;

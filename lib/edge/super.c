@@ -46,6 +46,7 @@ static struct child children[STATS_SLOTS];
 static struct child helper;
 static int64_t helper_after_ms;
 static int helper_failures;
+static bool helper_done; /* nobody is left who would tell it anything, and it has been told to end */
 static int nudge_fd = -1;
 
 static struct super *self;
@@ -202,21 +203,27 @@ static void mourn(const struct child *c, int status)
 
 /* ---- the helper ---- */
 
+static bool helper_wanted(void)
+{
+	return self->helper && !helper_done && self->helper_wanted();
+}
+
 static void spawn_helper(void)
 {
 	pid_t parent = getpid(), pid;
 
-	if (!self->helper || helper.pid || clock_mono_ms() < helper_after_ms || !self->helper_wanted())
+	if (helper.pid || clock_mono_ms() < helper_after_ms || !helper_wanted())
 		return;
 	pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		if (getppid() != parent)
 			_exit(0);
+		prctl(PR_SET_NAME, self->helper_name);
 		exit(self->helper());
 	}
 	if (pid < 0) {
-		log_event(LOG_ERROR, "fork_failed", "cannot start the helper: %s", strerror(errno));
+		log_event(LOG_ERROR, "fork_failed", "cannot start %s: %s", self->helper_name, strerror(errno));
 		helper_after_ms = clock_mono_ms() + BACKOFF_MAX_MS;
 		return;
 	}
@@ -228,11 +235,12 @@ static void mourn_helper(int status)
 	int64_t now = clock_mono_ms();
 
 	if (!(helper.leaving && WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
-		log_event(LOG_ERROR, "helper_died", "the helper %d ended (%s %d): another one goes on where it was",
-			(int)helper.pid, WIFSIGNALED(status) ? "signal" : "status",
+		log_event(LOG_ERROR, "helper_died", "%s %d ended (%s %d): another one goes on where it was",
+			self->helper_name, (int)helper.pid, WIFSIGNALED(status) ? "signal" : "status",
 			WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 		helper_failures = now - helper.born_ms >= HEALTHY_MS ? 1 : helper_failures + 1;
 		helper_after_ms = now + backoff_ms(helper_failures);
+		helper_done = false;
 	}
 	helper.pid = 0;
 }
@@ -417,15 +425,17 @@ static bool drained(void)
 		for (i = 0; i < used; i++)
 			if (children[i].pid)
 				dismiss(&children[i]);
-	if (others + doormen == 0 && helper.pid && (unburied == 0 || phase == KILLING))
+	if (others + doormen == 0 && helper.pid && !helper.leaving && (unburied == 0 || phase == KILLING)) {
 		dismiss(&helper);
+		helper_done = true;
+	}
 	if (phase == DRAINING && (others + doormen || helper.pid) && clock_mono_ms() >= kill_at_ms) {
 		log_event(LOG_WARN, "drain_over", "%d workers did not finish in time: ended", others);
 		kill_all();
 	}
 	if (phase == KILLING && helper.leaving && clock_mono_ms() >= kill_at_ms + HELPER_MS)
 		kill(helper.pid, SIGKILL);
-	return others + doormen == 0 && !helper.pid;
+	return others + doormen == 0 && !helper.pid && (phase == KILLING || !helper_wanted());
 }
 
 /* ---- the loop ---- */

@@ -29,6 +29,7 @@ struct super {
 	 * by being started anew, and ends after them. NULL: none. Asked for whenever it would be started; false: there
 	 * is nothing for it to do. */
 	int (*helper)(void);
+	const char *helper_name; /* as ps and the log call it, at most 15 bytes */
 	bool (*helper_wanted)(void);
 	/* A worker is gone, and its slot is free when this is true; asked again soon if not. May be NULL. */
 	bool (*bury)(int slot);
