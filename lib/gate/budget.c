@@ -91,7 +91,8 @@ void budget_read(struct txn *t, struct limit_use *use)
 	use->silent = use->look[0].result == STORE_DOWN;
 	t->store_down |= use->silent;
 	if (lasts(t, use)) {
-		read_generation(t, use);
+		if (!read_generation(t, use) && !use->generation && !use->silent)
+			tell_missing(t, use);
 		return;
 	}
 	use->used = count_of(&use->look[0]);

@@ -32,7 +32,7 @@ enum { BUDGET_ITEMS = 3 };
 /*
  * Adds the look at a limit's counters to the transaction's batch; after it has run budget_read() fills used and
  * settled. Both are -1 where that look could not tell (memcached is silent; or the counter has to be made from the
- * ledger first, which waits until somebody needs it): budget_look() and budget_reserve() know more.
+ * ledger first, for which nothing waits yet): budget_look() and budget_reserve() know more.
  */
 void budget_prepare(struct txn *t, struct limit_use *use);
 void budget_read(struct txn *t, struct limit_use *use);

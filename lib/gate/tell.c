@@ -14,7 +14,8 @@
 
 enum {
 	EVERY_US = 1000 * 1000, /* sums are told */
-	SUMS = 32,              /* at the same time */
+	MISSING_US = 200 * 1000,
+	SUMS = 32, /* at the same time */
 	GUESSES = 64,
 	LAST_WAIT_US = 2000 * 1000
 };
@@ -41,8 +42,9 @@ struct teller {
 	struct sum sums[SUMS];
 	size_t sum_count;
 	int64_t due_us; /* when the sums are to be told */
-	struct {
+	struct guess {
 		uint64_t counter, generation;
+		int64_t missed_us; /* when it was told last that it is missing */
 	} guesses[GUESSES];
 };
 
@@ -173,7 +175,7 @@ void tell_settle(
 	t->held = 0;
 }
 
-bool tell_want(struct txn *t, const struct limit_use *use)
+static bool want(struct txn *t, const struct limit_use *use, int64_t timeout_us)
 {
 	const struct limit *l = use->limit;
 	struct ledger_who who = who_of(t);
@@ -190,7 +192,12 @@ bool tell_want(struct txn *t, const struct limit_use *use)
 		.user = l->per & PER_USER ? who.user : NULL,
 		.ip = l->per & PER_IP ? who.ip : NULL,
 		.model = l->per & PER_MODEL ? who.model : NULL};
-	return send_note(t->worker->teller, &n, t->config->memcached.timeout, false);
+	return send_note(t->worker->teller, &n, timeout_us, false);
+}
+
+bool tell_want(struct txn *t, const struct limit_use *use)
+{
+	return want(t, use, t->config->memcached.timeout);
 }
 
 /* ---- sums ---- */
@@ -270,18 +277,39 @@ void tell_spent(struct txn *t)
 
 /* ---- generations ---- */
 
-uint64_t teller_guess(struct teller *r, const char *counter, uint64_t seen)
+/* Of two counters in one place only one is known. */
+static struct guess *guess_of(struct teller *r, const char *counter)
 {
 	uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+	struct guess *g;
 	const char *c;
 
 	for (c = counter; *c; c++)
 		hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
-	if (seen) {
-		r->guesses[hash % GUESSES].counter = hash;
-		r->guesses[hash % GUESSES].generation = seen;
-	}
-	return r->guesses[hash % GUESSES].counter == hash ? r->guesses[hash % GUESSES].generation : 0;
+	g = &r->guesses[hash % GUESSES];
+	if (g->counter != hash)
+		*g = (struct guess){.counter = hash};
+	return g;
+}
+
+uint64_t teller_guess(struct teller *r, const char *counter, uint64_t seen)
+{
+	struct guess *g = guess_of(r, counter);
+
+	if (seen)
+		g->generation = seen;
+	return g->generation;
+}
+
+void tell_missing(struct txn *t, const struct limit_use *use)
+{
+	struct guess *g = guess_of(t->worker->teller, use->key);
+	int64_t now_us = clock_mono_us();
+
+	if (g->missed_us && now_us - g->missed_us < MISSING_US)
+		return;
+	g->missed_us = now_us;
+	want(t, use, 0);
 }
 
 /* ---- between two requests ---- */

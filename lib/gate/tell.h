@@ -21,8 +21,10 @@ bool tell_hold(struct txn *t, int64_t at_s, int64_t tokens, int64_t pusd);
 /* What became of it, and where it had been counted. */
 void tell_settle(
 	struct txn *t, int64_t at_s, const struct ledger_amounts *a, const struct note_counted *counted, size_t count);
-/* A counter is missing. */
+/* A counter is missing, and this request waits for it. */
 bool tell_want(struct txn *t, const struct limit_use *use);
+/* The same where nothing waits: not more often than it helps, and only if there is room. */
+void tell_missing(struct txn *t, const struct limit_use *use);
 /* What a request has spent that nobody had reserved, or saved; summed up for a second. */
 void tell_spent(struct txn *t);
 
