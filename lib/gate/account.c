@@ -122,6 +122,8 @@ static void log_verdict(struct log_line *l, const struct txn *t)
 	}
 	if (t->cost_pusd >= 0)
 		log_usd(l, "cost_usd", t->cost_pusd);
+	if (t->cost_estimated)
+		log_bool(l, "cost_estimated", true);
 	if (t->saved_pusd >= 0)
 		log_usd(l, "saved_usd", t->saved_pusd);
 	if (t->called)

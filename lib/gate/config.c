@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "edge/stats.h"
 #include "gate/config_check.h"
+#include "gate/config_price.h"
 #include "gate/keys.h"
 
 #include <stddef.h>
@@ -25,6 +26,7 @@ static const char *const counts[] = {"requests", "tokens", "usd", "concurrent", 
 static const char *const months[] = {"month", NULL};
 static const char *const store_downs[] = {"open", "closed", "local", NULL};
 static const char *const scopes[] = {"key", "team", "everyone", NULL};
+static const char *const cap_fields[] = {"max_completion_tokens", "max_tokens", NULL};
 static const char *const log_tos[] = {"fastcgi", "stderr", NULL};
 static const char *const addresses[] = {"full", "truncated", "off", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
@@ -108,13 +110,13 @@ static const struct config_field provider_fields[] = {
 };
 static const struct config_table provider_table = CONFIG_TABLE(provider_fields, provider);
 
-static const struct config_field price_fields[] = {
-	{"input", CONFIG_PRICE, AT(model, price.input), .doc = "dollars per million tokens"},
-	{"cached_input", CONFIG_PRICE, AT(model, price.cached_input),
-		.doc = "dollars per million tokens; by default as input"},
-	{"output", CONFIG_PRICE, AT(model, price.output), .doc = "dollars per million tokens"},
+static const struct config_field part_tokens_fields[] = {
+	{"image", CONFIG_INT, AT(model, part_tokens.image), "0", .min = 0, .max = 1 << 30,
+		.doc = "tokens of an image in a message at most; 0: unknown, so none where tokens or money are limited"},
+	{"audio", CONFIG_INT, AT(model, part_tokens.audio), "0", .min = 0, .max = 1 << 30, .doc = "of a recording"},
+	{"file", CONFIG_INT, AT(model, part_tokens.file), "0", .min = 0, .max = 1 << 30, .doc = "of a file"},
 };
-static const struct config_table price_table = CONFIG_TABLE(price_fields, model);
+static const struct config_table part_tokens_table = CONFIG_TABLE(part_tokens_fields, model);
 
 static const struct config_field model_cache_fields[] = {
 	{"off", CONFIG_BOOL, AT(model, cache.off), "false", .doc = "never remember this model's answers"},
@@ -136,7 +138,13 @@ static const struct config_field model_fields[] = {
 	{"context", CONFIG_INT, AT(model, context), "0", .min = 0, .max = 1LL << 40, .doc = "tokens of its window"},
 	{"max_output", CONFIG_INT, AT(model, max_output), "0", .min = 0, .max = 1LL << 40,
 		.doc = "tokens of an answer at most"},
-	{"price", CONFIG_GROUP, .table = &price_table, .doc = "what it costs"},
+	{"price", CONFIG_GROUP, .table = &config_price_table, .doc = "what it costs; by default as prices_file says"},
+	{"part_tokens", CONFIG_GROUP, .table = &part_tokens_table, .doc = "what bounds that which is no text"},
+	{"cap_field", CONFIG_WORD, AT(model, cap_field), .words = cap_fields,
+		.doc = "where it is told how long an answer may be; by default where the client says so, else "
+		       "\"max_completion_tokens\" for chats with api.openai.com and \"max_tokens\" for all others"},
+	{"reasoning", CONFIG_BOOL, AT(model, reasoning), "false",
+		.doc = "it thinks unseen: an answer that breaks off costs what was reserved for it"},
 	{"cache", CONFIG_GROUP, .table = &model_cache_table, .doc = "what is remembered of it"},
 };
 static const struct config_table model_table = CONFIG_TABLE(model_fields, model);
@@ -221,6 +229,8 @@ static const struct config_field top_fields[] = {
 		.doc = "who may do how much"},
 	{"ledger", CONFIG_GROUP, .table = &ledger_table, .doc = "what was spent, by whom, on what"},
 	{"cluster", CONFIG_GROUP, .table = &cluster_table, .doc = "several hosts, one budget"},
+	{"prices_file", CONFIG_STRING, AT(config, prices_file),
+		.doc = "a list of prices by the providers' names for models, beside this one"},
 	{"stream", CONFIG_GROUP, .table = &stream_table, .doc = "server-sent events"},
 	{"forward_headers", CONFIG_STRINGS, AT(config, forward_headers), "[\"OpenAI-Beta\"]", .min = 0,
 		.max = FORWARD_MAX, .doc = "headers of the client that go to the provider, and into the cache key"},
@@ -246,10 +256,8 @@ static bool check_mode(struct config_reader *r)
 
 static bool load_keys(struct config_reader *r, struct config *c)
 {
-	struct json_object *object;
+	struct json_object *object = config_parse_file(r, config_beside(r, c->keys_file));
 
-	r->path[0] = '\0';
-	object = config_parse_file(r, config_beside(r, c->keys_file));
 	return object && keys_read(r, object, &c->keys) && config_check_own_limits(r, c);
 }
 
@@ -276,7 +284,7 @@ static bool load(struct config_reader *r, struct config *c, const char *path)
 		c->ledger.path = arena_printf(&c->arena, "%s/ledger.db", c->server.run_dir);
 	else if (!*c->ledger.path)
 		c->ledger.path = NULL;
-	return config_check(r, c) && load_keys(r, c);
+	return config_prices_load(r, c) && config_check(r, c) && load_keys(r, c) && config_prices_check(r, c);
 }
 
 struct config *config_load(const char *path, struct config_watch *watch, char message[CONFIG_MESSAGE])

@@ -30,15 +30,29 @@ struct provider {
 	const char *off; /* why it cannot be called; NULL if it can */
 };
 
+/* Picodollars a token; -1 = not given. Input that is neither cached, nor written to the provider's cache, nor audio is
+ * at `input`. */
+struct rates {
+	int64_t input, cached_input, cache_write, output, audio_input, audio_output;
+};
+
+enum cap_field { CAP_MAX_COMPLETION_TOKENS, CAP_MAX_TOKENS };
+
 struct model {
 	const char *name; /* the one that clients use */
 	const char *provider_name;
 	const struct provider *provider;
 	const char *model;           /* the provider's name for it */
 	int64_t context, max_output; /* tokens; 0 = unknown */
+	struct rates price;
+	struct rates priority, flex; /* service tiers */
+	struct rates large;          /* of requests whose input is more than large_above tokens */
+	int64_t large_above;
 	struct {
-		int64_t input, cached_input, output; /* picodollars a token; -1 = not given */
-	} price;
+		int64_t image, audio, file; /* tokens that one part of a message may be at most; 0 = unknown */
+	} part_tokens;
+	int cap_field;  /* enum cap_field: where it is told how long an answer may be; -1 = not given */
+	bool reasoning; /* it thinks unseen: what has come of an answer says nothing of what it used */
 	struct {
 		bool off, temperature_zero_only;
 		int64_t ttl, stale_while_revalidate, stale_if_error; /* µs */
@@ -119,6 +133,8 @@ struct config {
 		struct seal *sealed; /* NULL: what is remembered can be read */
 	} cache;
 	struct config_items limits; /* struct limit */
+	const char *prices_file;    /* NULL = none */
+	struct config_items prices; /* struct model: a name and its prices, from prices_file */
 	struct {
 		const char *path; /* NULL: none is kept */
 	} ledger;

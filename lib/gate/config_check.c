@@ -2,6 +2,7 @@
 #include "gate/config_check.h"
 
 #include "edge/store.h"
+#include "gate/config_price.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -227,12 +228,7 @@ static bool check_model(struct config_reader *r, struct config *c, struct model 
 		m->cache.stale_if_error = c->cache.stale_if_error;
 	if (m->cache.scope < 0)
 		m->cache.scope = c->cache.scope;
-	if ((m->price.input < 0) != (m->price.output < 0))
-		return config_fail(
-			r, arena_printf(r->arena, "models.%s.price", m->name), "expected both input and output");
-	if (m->price.cached_input < 0)
-		m->price.cached_input = m->price.input;
-	return true;
+	return config_price_of(r, c, m);
 }
 
 /* From millionths to what it counts. */

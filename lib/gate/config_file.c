@@ -112,6 +112,7 @@ struct json_object *config_parse_file(struct config_reader *r, const char *file)
 	char *text;
 
 	r->file = arena_strdup(r->arena, file);
+	r->path[0] = '\0';
 	text = config_read_text(r, file, CONFIG_FILE_MAX, &why);
 	if (!text) {
 		config_fail(r, "", "cannot be read: %s", why);

@@ -77,7 +77,11 @@ struct config_reader {
 	uint64_t fingerprint; /* config_fingerprint() of them, each as it was before it was read */
 };
 
-/* The file's text, parsed with comments. NULL with r->message filled. The arena owns the object. */
+/* A file's name as one in r->file means it: relative to its folder. */
+const char *config_beside(struct config_reader *r, const char *file);
+
+/* The file's text, parsed with comments. The path begins anew. NULL with r->message filled. The arena owns the object.
+ */
 struct json_object *config_parse_file(struct config_reader *r, const char *file);
 
 /* As config_parse_file(), of a text that is at hand and stands, or will stand, in r->file. */

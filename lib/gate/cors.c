@@ -13,7 +13,8 @@ static const char *const allowed_headers[] = {"authorization", "api-key", "x-api
 	"x-stainless-*", "x-pavise-*"};
 
 static const char exposed_headers[] =
-	"x-request-id, x-pavise-upstream-request-id, x-pavise-cost-usd, x-pavise-saved-usd, x-pavise-schema, "
+	"x-request-id, x-pavise-upstream-request-id, x-pavise-cost-usd, x-pavise-saved-usd, "
+	"x-pavise-budget-remaining-usd, x-pavise-schema, "
 	"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
 	"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, ratelimit, ratelimit-policy, "
 	"cache-status, x-cache, age, retry-after, retry-after-ms, x-should-retry";

@@ -11,6 +11,7 @@
 #include "gate/cache.h"
 #include "gate/epoch.h"
 #include "gate/price.h"
+#include "gate/settle.h"
 #include "wire/embeddings.h"
 #include "wire/batch_usage.h"
 
@@ -181,7 +182,8 @@ static enum verdict answer_all(struct txn *t, int64_t bought_tokens)
 
 	t->facts.input_tokens = e->known_tokens + (bought_tokens > 0 ? bought_tokens : 0);
 	t->facts.output_tokens = 0;
-	t->cost_pusd = price_of_input(t, bought_tokens);
+	if (!t->called)
+		t->cost_pusd = 0;
 	t->saved_pusd = e->known ? price_of_input(t, e->known_tokens) : -1;
 	buf_adds(&out, "{\"object\":\"list\",\"data\":[");
 	for (i = 0; i < e->count; i++) {
@@ -393,7 +395,7 @@ enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_obj
 
 	answer_facts_read(&t->facts, answer);
 	t->facts.output_tokens = 0;
-	t->cost_pusd = price_of_input(t, t->facts.input_tokens);
+	settle_answer(t, &(struct heard){.whole = true});
 	if (!e || (!t->remember && e->known + e->twins == 0))
 		return answer_json(t, 200, text); /* not remembered: passed on as it is */
 	bought = arena_alloc(t->arena, e->count * sizeof(struct json_object *));

@@ -2,6 +2,7 @@
 #include "gate/limit_headers.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "gate/answer.h"
 #include "gate/limit.h"
 
@@ -37,6 +38,18 @@ static void add_tightest(const struct txn *t, struct buf *head, enum limit_count
 	snprintf(name, sizeof(name), "x-ratelimit-reset-%s", what);
 	answer_reset_text(ms_left(use), reset, sizeof(reset));
 	http_head_add(head, name, "%s", reset);
+}
+
+/* What is set aside at this moment is not left; an answer whose cost is known has settled its own share of that. */
+static void add_budget(const struct txn *t, struct buf *head)
+{
+	const struct limit_use *use = limit_tightest(t, COUNT_USD);
+	char text[LOG_USD_TEXT];
+
+	if (!use || use->used < 0)
+		return;
+	log_usd_text(left_of(use), text);
+	http_head_add(head, "x-pavise-budget-remaining-usd", "%s", text);
 }
 
 /* ---- draft-ietf-httpapi-ratelimit-headers ---- */
@@ -101,5 +114,6 @@ void limit_headers_add(struct txn *t, struct buf *head)
 		limit_peek(t);
 	add_tightest(t, head, COUNT_REQUESTS, "requests");
 	add_tightest(t, head, COUNT_TOKENS, "tokens");
+	add_budget(t, head);
 	add_all(t, head);
 }

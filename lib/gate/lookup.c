@@ -34,7 +34,8 @@ static void take_facts(struct txn *t, const struct cache_entry *e, enum cache_st
 	t->facts.cached_tokens = e->cached_tokens;
 	snprintf(t->facts.model, sizeof(t->facts.model), "%s", e->model);
 	snprintf(t->facts.finish_reasons, sizeof(t->facts.finish_reasons), "%s", e->finish_reasons);
-	t->cost_pusd = t->called ? -1 : 0; /* nobody knows what a call costs that failed */
+	if (!t->called) /* what a call costs that failed is known already, or never */
+		t->cost_pusd = 0;
 	t->saved_pusd = price_of(t->model, &t->facts);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "edge/fcgi.h"
+#include "gate/admit.h"
 #include "gate/answer.h"
 #include "gate/coalesce.h"
 #include "gate/slots.h"
@@ -114,7 +115,9 @@ static void call(struct relay *r, struct upstream_report *report)
 	struct buf body = BUF_INIT(CANON_MAX_BYTES(t->config->server.max_body));
 	struct canon_edits edits = {.model = t->model->model,
 		.no_stream_options = !p->stream_options,
-		.include_usage = t->chat.stream && p->stream_options};
+		.include_usage = t->chat.stream && p->stream_options,
+		.cap = t->admission ? t->admission->cap : 0,
+		.cap_field = t->admission ? t->admission->cap_field : NULL};
 	struct upstream_call c = {.url = arena_printf(t->arena, "%s%s", p->base_url, t->endpoint->operation->url),
 		.headers = t->call_headers ? t->call_headers : relay_headers(t),
 		.trust = p->trust,
@@ -199,6 +202,33 @@ static enum verdict judge(struct relay *r, const struct upstream_report *report)
 	return r->status == 200 ? relay_whole_answer(r) : relay_whole_error(r, &report->head);
 }
 
+/* A gateway's timeout is no refusal: what it did not wait for may have worked. */
+static bool refused(const struct relay *r)
+{
+	return r->status >= 300 && r->status != 504 && r->status != 524;
+}
+
+static bool timed_out(enum upstream_end end)
+{
+	return end == UPSTREAM_FIRST_BYTE_TIMEOUT || end == UPSTREAM_BETWEEN_BYTES_TIMEOUT ||
+	       end == UPSTREAM_TOTAL_TIMEOUT;
+}
+
+/* Before anything is said of how it ended. A body with an answer settles itself (relay_whole_answer). */
+static void settle(struct relay *r, const struct upstream_report *report)
+{
+	enum upstream_end end = report->end;
+
+	if (end == UPSTREAM_UNREACHABLE || end == UPSTREAM_TLS || end == UPSTREAM_CONNECT_TIMEOUT)
+		settle_refused(r->t);
+	else if (r->mode == RELAY_STREAM && !timed_out(end))
+		settle_answer(r->t, &r->heard);
+	else if (r->mode == RELAY_BODY && refused(r))
+		settle_refused(r->t);
+	else if (r->mode != RELAY_BODY || r->status != 200 || end != UPSTREAM_DONE || r->body.overflow)
+		settle_unknown(r->t);
+}
+
 static void relay_release(struct relay *r)
 {
 	buf_release(&r->body);
@@ -220,7 +250,10 @@ enum verdict stage_relay(struct txn *t)
 	call(&r, &report);
 	slots_release(t);
 	store_again(t->worker->store); /* what would not answer before the call may answer now */
+	r.heard.whole |= report.end == UPSTREAM_DONE && relay_stream_whole(&r);
+	settle(&r, &report);
 	verdict = judge(&r, &report);
+	settle_unknown(t); /* if nothing has been said: it was no answer */
 	if (t->err.code == ERR_CLIENT_GONE)
 		lead_leave(t);
 	else

@@ -7,6 +7,7 @@
 
 #include "edge/sse.h"
 #include "edge/upstream.h"
+#include "gate/settle.h"
 #include "gate/txn.h"
 #include "wire/stream.h"
 #include "wire/usage.h"
@@ -30,6 +31,7 @@ struct relay {
 	struct usage_view usage;
 	struct buf out; /* what one read from the provider becomes */
 	bool done;      /* [DONE] has come */
+	struct heard heard;
 	int64_t done_us, written_us;
 	uint64_t received; /* bytes */
 };
@@ -43,6 +45,8 @@ int relay_stream_data(struct relay *r, const char *bytes, size_t len);
 int relay_stream_flush(struct relay *r);
 int relay_stream_tick(struct relay *r);
 int64_t relay_stream_next_tick(struct relay *r);
+/* Whether all of the answer is here, though its provider may not have said so. */
+bool relay_stream_whole(const struct relay *r);
 /* The provider's stream is over: ends the client's, remembers the answer. */
 enum verdict relay_stream_end(struct relay *r);
 

@@ -3,10 +3,10 @@
  * with comments, because only a write tells us that the client has gone.
  */
 #include "base/clock.h"
+#include "gate/admit.h"
 #include "gate/answer.h"
 #include "gate/cache.h"
 #include "gate/coalesce.h"
-#include "gate/price.h"
 #include "gate/relay.h"
 #include "gate/slots.h"
 #include "gate/structured.h"
@@ -57,6 +57,8 @@ static int error_event(struct relay *r, struct json_object *event)
 {
 	const struct err_kind *kind = err_kind(ERR_PROVIDER_ERROR);
 
+	if (r->heard.tokens == 0) /* instead of an answer */
+		settle_refused(r->t);
 	txn_fail(r->t, ERR_PROVIDER_ERROR, NULL, "The provider '%s' reported an error in the middle of its answer.",
 		r->t->model->provider->name);
 	answer_error_body(&r->body, event, r->t->err.message, kind->type, kind->code);
@@ -86,6 +88,8 @@ static int on_event(void *ctx, const char *name, const char *data, size_t len)
 	if (is_done(data, len)) {
 		r->done = true;
 		r->done_us = clock_mono_us();
+		r->heard.whole = true;
+		settle_answer(t, &r->heard);
 		slots_release(t);
 		write_done(r);
 		return 0;
@@ -96,6 +100,8 @@ static int on_event(void *ctx, const char *name, const char *data, size_t len)
 	} else {
 		lead_event(t, data, len);
 		answer_facts_read(&t->facts, chunk);
+		if (t->admission)
+			r->heard.tokens += measure_answer(chunk, &r->heard.reasoned);
 		if (chunk)
 			assembly_add(&r->assembly, chunk);
 		else /* not ours to judge, but not to be remembered either */
@@ -166,21 +172,26 @@ static void remember(struct relay *r)
 	const struct buf *script = &r->assembly.script;
 
 	if (completion && r->done && structured_check(r->t, completion) && r->t->remember &&
-		answer_complete(completion))
+		answer_complete(completion) && !(admit_shortened(r->t) && answer_cut(completion)))
 		r->t->stored = cache_put(r->t, completion, script->data, script->len);
 	lead_end(r->t, &(struct lead_answer){completion, script->data, script->len, NULL});
+}
+
+bool relay_stream_whole(const struct relay *r)
+{
+	return r->mode == RELAY_STREAM && r->assembly.choices >= r->t->chat.choices &&
+	       r->assembly.finished == r->assembly.choices;
 }
 
 enum verdict relay_stream_end(struct relay *r)
 {
 	struct txn *t = r->t;
 
-	t->cost_pusd = price_of(t->model, &t->facts);
 	if (r->done) {
 		remember(r);
 		return ANSWERED;
 	}
-	if (r->assembly.choices >= t->chat.choices && r->assembly.finished == r->assembly.choices) {
+	if (relay_stream_whole(r)) {
 		remember(r);
 		write_done(r); /* whole, but its provider does not say it */
 		relay_stream_flush(r);

@@ -1,9 +1,9 @@
 /* An answer in one body is passed on to the byte; only its copy for the cache is taken apart. */
+#include "gate/admit.h"
 #include "gate/answer.h"
 #include "gate/cache.h"
 #include "gate/coalesce.h"
 #include "gate/embed.h"
-#include "gate/price.h"
 #include "gate/relay.h"
 #include "gate/structured.h"
 
@@ -57,6 +57,7 @@ enum verdict relay_whole_answer(struct relay *r)
 	if (answer_is_error(completion)) { /* with the wrong status */
 		json_object_put(completion);
 		r->status = 502;
+		settle_refused(t);
 		return relay_whole_error(r, &(struct upstream_head){0});
 	}
 	if (!completion || !json_get_array(completion, t->endpoint->operation->form ? "choices" : "data")) {
@@ -71,8 +72,12 @@ enum verdict relay_whole_answer(struct relay *r)
 	if (!t->endpoint->operation->form)
 		return embed_answer(t, &r->body, completion);
 	answer_facts_read(&t->facts, completion);
-	t->cost_pusd = price_of(t->model, &t->facts);
-	if (structured_check(t, completion) && t->remember && answer_complete(completion))
+	r->heard.whole = true;
+	if (t->admission)
+		r->heard.tokens = measure_answer(completion, &r->heard.reasoned);
+	settle_answer(t, &r->heard);
+	if (structured_check(t, completion) && t->remember && answer_complete(completion) &&
+		!(admit_shortened(t) && answer_cut(completion)))
 		t->stored = cache_put(t, completion, "", 0);
 	lead_end(t, &(struct lead_answer){.completion = strange ? NULL : completion, .script = "", .raw = &r->body});
 	if (t->chat.stream)

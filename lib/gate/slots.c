@@ -228,8 +228,6 @@ static struct slots *slots_of(struct txn *t)
 	struct slot *slot;
 	size_t i;
 
-	if (t->limit_count == 0) /* a refresh */
-		limit_uses(t);
 	for (i = 0; i < t->limit_count; i++) {
 		if (t->limits[i].limit->count != COUNT_CONCURRENT)
 			continue;

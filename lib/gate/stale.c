@@ -3,9 +3,10 @@
 
 #include "base/clock.h"
 #include "edge/fcgi.h"
+#include "gate/budget.h"
 #include "gate/coalesce.h"
+#include "gate/limit.h"
 #include "gate/lookup.h"
-#include "gate/slots.h"
 
 #include <string.h>
 
@@ -94,6 +95,14 @@ static bool still_expired(struct txn *r)
 	return lookup_reread(r, &e) && e.expires_ms <= clock_real_ms();
 }
 
+/* It is one of as many calls, and for the same budgets to pay for. */
+static bool admitted(struct txn *r)
+{
+	limit_uses(r);
+	budget_look(r);
+	return stage_slots(r) == NEXT && stage_admit(r) == NEXT;
+}
+
 void stale_refresh(struct txn *t)
 {
 	struct txn r = refresh_of(t);
@@ -103,7 +112,7 @@ void stale_refresh(struct txn *t)
 	store_begin(t->worker->store);
 	if (!coalesce_alone(&r))
 		return;
-	if (still_expired(&r) && stage_route(&r) == NEXT && slots_take(&r) == NEXT) {
+	if (still_expired(&r) && stage_route(&r) == NEXT && admitted(&r)) {
 		stage_relay(&r);
 		account_refresh(&r);
 	}

@@ -26,6 +26,7 @@ static const struct stage chat_stages[] = {
 	{"route", stage_route},       /* may it go to a provider now? */
 	{"coalesce", stage_coalesce}, /* is somebody asking this right now? follow them */
 	{"slots", stage_slots},       /* how many calls are made at the same time? */
+	{"admit", stage_admit},       /* set aside what it can cost at most, or refuse */
 	{"relay", stage_relay},       /* call it, pass its answer on as it comes, remember it */
 	{NULL, NULL},
 };
@@ -39,11 +40,12 @@ static const struct stage healthz_stages[] = {{"healthz", stage_healthz}, {NULL,
 static const struct stage readyz_stages[] = {{"readyz", stage_readyz}, {NULL, NULL}};
 
 static const struct operation chat = {
-	"chat", "/chat/completions", chat_read, .form = &stream_chat, .id_prefix = "chatcmpl-"};
-static const struct operation text = {
-	"text_completion", "/completions", completion_read, .form = &stream_text, .id_prefix = "cmpl-"};
+	"chat", "/chat/completions", chat_read, measure_chat, .form = &stream_chat, .id_prefix = "chatcmpl-"};
+static const struct operation text = {"text_completion", "/completions", completion_read, measure_completion,
+	.form = &stream_text, .id_prefix = "cmpl-"};
 
-static const struct operation embeddings = {"embeddings", "/embeddings", embeddings_read, .id_prefix = "embd-"};
+static const struct operation embeddings = {
+	"embeddings", "/embeddings", embeddings_read, measure_embeddings, .id_prefix = "embd-"};
 
 static const struct endpoint endpoints[] = {
 	{"POST", "/v1/chat/completions", .operation = &chat, .stages = chat_stages},

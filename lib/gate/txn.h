@@ -15,6 +15,7 @@
 #include "gate/controls.h"
 #include "wire/answer.h"
 #include "wire/chat.h"
+#include "wire/measure.h"
 #include "wire/stream.h"
 
 /* What a worker keeps between requests. */
@@ -135,8 +136,9 @@ struct txn {
 	const char *allow;           /* of a 405: what would have been allowed; else NULL */
 
 	/* the provider */
-	bool behind;               /* an answer, as its refresh: there is nobody to write to, nor to read from */
-	const char **call_headers; /* kept for a call behind the request that said them; NULL = none were kept */
+	struct admission *admission; /* what is set aside for the call; NULL = no budget counts it */
+	bool behind;                 /* an answer, as its refresh: there is nobody to write to, nor to read from */
+	const char **call_headers;   /* kept for a call behind the request that said them; NULL = none were kept */
 	bool called;
 	int upstream_status; /* 0 = none came */
 	char upstream_request_id[160];
@@ -154,6 +156,7 @@ struct operation {
 	const char *name; /* gen_ai.operation.name */
 	const char *url;  /* behind the provider's base_url */
 	int (*read)(struct chat *chat, struct json_object *body, struct err *err);
+	void (*measure)(struct measure *m, struct json_object *body);
 	const struct stream_form *form; /* NULL: embeddings, which do not stream */
 	const char *id_prefix;
 };
@@ -180,6 +183,7 @@ enum verdict stage_lookup(struct txn *t);
 enum verdict stage_route(struct txn *t);
 enum verdict stage_coalesce(struct txn *t);
 enum verdict stage_slots(struct txn *t);
+enum verdict stage_admit(struct txn *t);
 enum verdict stage_relay(struct txn *t);
 void account(struct txn *t);
 void account_refresh(struct txn *t);

@@ -27,9 +27,16 @@ static int64_t tokens(struct json_object *usage, const char *name, int64_t befor
 
 static void read_usage(struct answer_facts *f, struct json_object *usage)
 {
+	struct json_object *input = json_get_object(usage, "prompt_tokens_details"),
+			   *output = json_get_object(usage, "completion_tokens_details");
+
 	f->input_tokens = tokens(usage, "prompt_tokens", f->input_tokens);
 	f->output_tokens = tokens(usage, "completion_tokens", f->output_tokens);
-	f->cached_tokens = tokens(json_get_object(usage, "prompt_tokens_details"), "cached_tokens", f->cached_tokens);
+	f->cached_tokens = tokens(usage, "prompt_cache_hit_tokens", f->cached_tokens); /* DeepSeek */
+	f->cached_tokens = tokens(input, "cached_tokens", f->cached_tokens);
+	f->cache_write_tokens = tokens(input, "cache_write_tokens", f->cache_write_tokens);
+	f->audio_input_tokens = tokens(input, "audio_tokens", f->audio_input_tokens);
+	f->audio_output_tokens = tokens(output, "audio_tokens", f->audio_output_tokens);
 }
 
 void answer_facts_read(struct answer_facts *f, struct json_object *answer)
@@ -40,6 +47,7 @@ void answer_facts_read(struct answer_facts *f, struct json_object *answer)
 
 	take(f->model, sizeof(f->model), json_get_str(answer, "model"));
 	take(f->id, sizeof(f->id), json_get_str(answer, "id"));
+	take(f->tier, sizeof(f->tier), json_get_str(answer, "service_tier"));
 	read_usage(f, json_get_object(answer, "usage"));
 	for (i = 0; choices && i < json_object_array_length(choices); i++) {
 		reason = json_get_str(json_object_array_get_idx(choices, i), "finish_reason");
@@ -66,6 +74,22 @@ bool answer_complete(struct json_object *completion)
 			return false;
 	}
 	return i > 0;
+}
+
+bool answer_cut(struct json_object *completion)
+{
+	static const char *const words[] = {"length", "model_length", "max_tokens"};
+	struct json_object *choices = json_get_array(completion, "choices");
+	const char *reason;
+	size_t i, k;
+
+	for (i = 0; choices && i < json_object_array_length(choices); i++) {
+		reason = json_get_str(json_object_array_get_idx(choices, i), "finish_reason");
+		for (k = 0; reason && k < sizeof(words) / sizeof(words[0]); k++)
+			if (strcmp(reason, words[k]) == 0)
+				return true;
+	}
+	return false;
 }
 
 /* ---- errors ---- */

@@ -10,12 +10,18 @@ struct answer_facts {
 	char model[96], id[96];
 	char finish_reasons[96];                            /* joined with commas */
 	int64_t input_tokens, output_tokens, cached_tokens; /* of the input; -1 = not said */
+	int64_t cache_write_tokens, audio_input_tokens;     /* of the input; 0 or less = none */
+	int64_t audio_output_tokens;                        /* of the output */
+	char tier[24]; /* the service tier that it was answered in; "" = not said */
 };
 
 void answer_facts_init(struct answer_facts *f);
 
 /* Reads a completion or a chunk; what it does not say stays as it is. */
 void answer_facts_read(struct answer_facts *f, struct json_object *answer);
+
+/* Whether a choice ended because it was long enough, not because there was no more to say. */
+bool answer_cut(struct json_object *completion);
 
 /* A chat completion that is whole: at least one choice, each with a message and a finish_reason. */
 bool answer_complete(struct json_object *completion);

@@ -109,6 +109,17 @@ void canon_hashed(struct buf *out, struct json_object *body)
 	print(out, body, REQUEST);
 }
 
+static void cap_output(struct json_object *body, const struct canon_edits *edits)
+{
+	static const char *const names[] = {"max_completion_tokens", "max_tokens"};
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(names[i], edits->cap_field) != 0) /* OpenAI refuses both together */
+			json_unset(body, names[i]);
+	json_set_int(body, edits->cap_field, edits->cap);
+}
+
 void canon_sent(struct buf *out, struct json_object *body, const struct canon_edits *edits)
 {
 	struct json_object *options;
@@ -122,5 +133,7 @@ void canon_sent(struct buf *out, struct json_object *body, const struct canon_ed
 			json_set(body, "stream_options", options = json_object_new_object());
 		json_set_bool(options, "include_usage", true);
 	}
+	if (edits->cap)
+		cap_output(body, edits);
 	json_print(out, body);
 }

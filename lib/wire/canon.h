@@ -23,6 +23,8 @@ struct canon_edits {
 	const char *model;      /* the provider's name for it */
 	bool no_stream_options; /* the provider does not understand them */
 	bool include_usage;     /* ask for the usage chunk of a stream, whatever the client asked: we account */
+	int64_t cap;            /* tokens of each answer at most; 0 = as the client has it */
+	const char *cap_field;  /* where it is said; what the client said of it elsewhere goes */
 };
 
 /* Makes the edits in `body` itself, then appends the view that is sent. */

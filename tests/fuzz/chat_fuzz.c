@@ -1,6 +1,8 @@
-/* A body is refused with a reason, or it is a request: with a hash that our own edits do not change, sent as it is. */
+/* A body is refused with a reason, or it is a request: with a hash that our own edits do not change, sent as it is.
+ * What it asks for can be measured. */
 #include "wire/canon.h"
 #include "wire/chat.h"
+#include "wire/measure.h"
 
 #include <stdlib.h>
 
@@ -36,10 +38,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	struct err e = {0};
 	struct json_object *body = json_parse((const char *)bytes, len, &e);
+	struct measure m;
 	struct chat chat;
 
 	if (body && chat_read(&chat, body, &e) == 0) {
 		BUG_ON(e.code != ERR_NONE || chat.body != body || !chat.model);
+		measure_chat(&m, body);
+		BUG_ON(m.text <= 0 || m.answers < 1 || m.answers < chat.choices || m.cap < 0);
 		check_views(body);
 	} else {
 		BUG_ON(e.code == ERR_NONE || !e.message[0] || err_kind(e.code)->status != 400);

@@ -195,13 +195,14 @@ def test_what_is_wrong_with_a_key_is_named(check, keys, part):
 
 
 @pytest.mark.parametrize("name, counts", [
-    ("pavise.json", "2 providers, 2 models"), ("openai.json", "1 providers, 5 models")])
+    ("conf/pavise.json", "2 providers, 2 models"), ("conf/openai.json", "1 providers, 5 models"),
+    ("docker/config/pavise.json", "2 providers, 2 models")])
 def test_the_shipped_ones_are_good(name, counts):
-    status, out, err = run("--check", "--config", CONF / name, OPENAI_API_KEY="sk-test")
+    status, out, err = run("--check", "--config", ROOT / name, OPENAI_API_KEY="sk-test")
     assert (status, err) == (0, "")
-    assert out == f"{CONF / name}: good ({counts}, 1 keys, 1 limits)\n"
+    assert out == f"{ROOT / name}: good ({counts}, 1 keys, 2 limits)\n"
     # without the key its provider is off: good all the same, with one warning
-    status, out, err = run("--check", "--config", CONF / name)
+    status, out, err = run("--check", "--config", ROOT / name)
     assert status == 0 and ": good (" in out
     warning = json.loads(err)
     assert warning["event"] == "provider_off"
@@ -307,7 +308,7 @@ class OpenAI(Pavise):
         super().__init__(folder, wait=False, **options)
 
     def start(self, wait=True):
-        for name in ("openai.json", "keys.json"):
+        for name in ("openai.json", "keys.json", "prices.json"):
             shutil.copy(CONF / name, self.folder)
         self.config_path = self.folder / "openai.json"
         super().start(True)

@@ -264,6 +264,11 @@ static void test_bad_keys(void **state)
 }
 
 #define KEY_WITH(limits) "{'a':{'sha256':'" HEX "','limits':[" limits "]}}"
+/* One may count money. */
+#define PRICED(limit) \
+	"{'providers':{'p':{'base_url':'http://h/v1'}},'keys_file':'keys.json'," \
+	"'models':{'m':{'provider':'p','price':{'input':1,'output':2}}}," \
+	"'limits':[{'name':'a','amount':1,'window':'1m'},{" limit "}]}"
 
 static void test_limits_of_a_key(void **state)
 {
@@ -276,7 +281,7 @@ static void test_limits_of_a_key(void **state)
 		KEY_WITH("{'name':'day','count':'usd','amount':'1.50','window':'1d'},"
 			 "{'name':'burst','per':['user','model'],'amount':5,'window':'1s','enforce':false}"),
 		0644);
-	c = must_load(LIMIT("'name':'b','amount':1,'window':'1m'"));
+	c = must_load(PRICED("'name':'b','amount':1,'window':'1m'"));
 	k = c->keys.items;
 	l = k->limits.items;
 	assert_int_equal(k->limits.count, 2);
@@ -291,7 +296,7 @@ static void test_limits_of_a_key(void **state)
 	l = c->limits.items; /* those that hold for all are per key only if nothing else is said */
 	assert_int_equal(l[0].per, PER_KEY);
 	config_free(c);
-	c = must_load(LIMIT("'name':'b','amount':1,'window':'1m','per':[]"));
+	c = must_load(PRICED("'name':'b','amount':1,'window':'1m','per':[]"));
 	l = c->limits.items;
 	assert_int_equal(l[1].per, 0);
 	config_free(c);

@@ -56,6 +56,52 @@ static void test_overflow(void **state)
 	check(MODEL(1, 1, 1), FACTS(INT64_MAX - 1, 0, 1), INT64_MAX);
 }
 
+static void test_what_else_there_is(void **state)
+{
+	const struct rates rates = {100, 10, 125, 200, 1000, 2000};
+	struct model m = {.price = rates};
+	struct answer_facts f = {.input_tokens = 100,
+		.output_tokens = 50,
+		.cached_tokens = 20,
+		.cache_write_tokens = 30,
+		.audio_input_tokens = 10,
+		.audio_output_tokens = 40};
+
+	(void)state;
+	check(m, f, 20 * 10 + 30 * 125 + 10 * 1000 + 40 * 100 + 40 * 2000 + 10 * 200);
+	m.price.audio_output = -1;
+	check(m, f, -1);
+	f.audio_output_tokens = 0;
+	check(m, f, 20 * 10 + 30 * 125 + 10 * 1000 + 40 * 100 + 50 * 200);
+	m.price.audio_input = -1;
+	check(m, f, -1);
+}
+
+static void test_tiers(void **state)
+{
+	struct model m = {.price = {1, 1, 1, 2, -1, -1},
+		.priority = {10, 10, 10, 20, -1, -1},
+		.flex = {-1, -1, -1, -1, -1, -1},
+		.large = {100, 100, 100, 200, -1, -1},
+		.large_above = 1000};
+	struct answer_facts f = {.input_tokens = 1000, .output_tokens = 1};
+
+	(void)state;
+	check(m, f, 1002);
+	strcpy(f.tier, "default");
+	check(m, f, 1002);
+	strcpy(f.tier, "priority");
+	check(m, f, 10020);
+	m.priority.input = -1;
+	check(m, f, -1); /* dearer than anything that we know */
+	strcpy(f.tier, "flex");
+	check(m, f, 1002); /* cheaper, if anything */
+	m.flex = (struct rates){0, 0, 0, 1, -1, -1};
+	check(m, f, 1);
+	f = FACTS(1001, 0, 1);
+	check(m, f, 100300);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -63,6 +109,8 @@ int main(void)
 		cmocka_unit_test(test_cached),
 		cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_overflow),
+		cmocka_unit_test(test_what_else_there_is),
+		cmocka_unit_test(test_tiers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -223,12 +223,54 @@ static void test_error_extras(void **state)
 	buf_release(&out);
 }
 
+static void test_what_usage_says_besides(void **state)
+{
+	struct answer_facts f;
+
+	(void)state;
+	answer_facts_init(&f);
+	assert_int_equal(f.cache_write_tokens, 0);
+	assert_string_equal(f.tier, "");
+	read_facts(&f, "{'service_tier':'priority','usage':{'prompt_tokens':9,'completion_tokens':12,"
+		       "'prompt_tokens_details':{'cached_tokens':4,'cache_write_tokens':3,'audio_tokens':2},"
+		       "'completion_tokens_details':{'audio_tokens':5,'rejected_prediction_tokens':6}}}");
+	assert_string_equal(f.tier, "priority");
+	assert_int_equal(f.cache_write_tokens, 3);
+	assert_int_equal(f.audio_input_tokens, 2);
+	assert_int_equal(f.audio_output_tokens, 5);
+	assert_int_equal(f.output_tokens, 12); /* rejected ones are among them */
+	answer_facts_init(&f);
+	read_facts(&f, "{'service_tier':null,'usage':{'prompt_tokens':9,'prompt_cache_hit_tokens':8}}");
+	assert_string_equal(f.tier, "");
+	assert_int_equal(f.cached_tokens, 8);
+}
+
+static void check_cut(const char *choices, bool expected)
+{
+	struct json_object *value = parse_json(choices);
+
+	assert_int_equal(answer_cut(value), expected);
+	json_release(value);
+}
+
+static void test_cut(void **state)
+{
+	(void)state;
+	check_cut("{'choices':[{'finish_reason':'stop'},{'finish_reason':'length'}]}", true);
+	check_cut("{'choices':[{'finish_reason':'model_length'}]}", true);
+	check_cut("{'choices':[{'finish_reason':'stop'},{'finish_reason':null},{}]}", false);
+	check_cut("{'choices':[]}", false);
+	check_cut("{}", false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_completion),
 		cmocka_unit_test(test_chunks),
 		cmocka_unit_test(test_odd_answers),
+		cmocka_unit_test(test_what_usage_says_besides),
+		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_complete),
 		cmocka_unit_test(test_is_error),
 		cmocka_unit_test(test_error_body),

@@ -186,6 +186,29 @@ static void test_sent(void **state)
 		"{'model':'name/with \\'quotes\\'','messages':[]}");
 }
 
+static void check_cap(const char *body, const char *field, const char *expected)
+{
+	struct json_object *value = parse_json(body);
+	struct buf out = BUF_INIT(TEXT_MAX), text = BUF_INIT(TEXT_MAX);
+
+	canon_sent(&out, value, &(struct canon_edits){.model = "m", .cap = 50, .cap_field = field});
+	add_json_text(&text, expected);
+	assert_string_equal(out.data, text.data);
+	json_release(value);
+	buf_release(&out);
+	buf_release(&text);
+}
+
+static void test_cap(void **state)
+{
+	(void)state;
+	check_cap("{'model':'m'}", "max_tokens", "{'model':'m','max_tokens':50}");
+	check_cap("{'max_tokens':null,'model':'m'}", "max_tokens", "{'max_tokens':50,'model':'m'}");
+	check_cap("{'max_tokens':90,'model':'m'}", "max_completion_tokens", "{'model':'m','max_completion_tokens':50}");
+	check_cap("{'max_completion_tokens':9,'max_tokens':90,'model':'m'}", "max_tokens",
+		"{'max_tokens':50,'model':'m'}");
+}
+
 /* The two views differ in nothing but the named edits and exclusions. */
 static void test_edits_do_not_change_the_hash(void **state)
 {
@@ -212,6 +235,7 @@ int main(void)
 		cmocka_unit_test(test_different),
 		cmocka_unit_test(test_hashing_changes_nothing),
 		cmocka_unit_test(test_sent),
+		cmocka_unit_test(test_cap),
 		cmocka_unit_test(test_edits_do_not_change_the_hash),
 	};
 

@@ -1,0 +1,90 @@
+/* Whatever a provider does not say is taken to be as much as it can have been, and marked. */
+#include "gate/settle.h"
+
+#include "gate/admit.h"
+#include "gate/budget.h"
+#include "gate/price.h"
+
+#include <string.h>
+
+static void close_with(struct txn *t, int64_t tokens, int64_t pusd)
+{
+	t->admission->open = false;
+	store_again(t->worker->store); /* the call may have lasted */
+	budget_settle(t, tokens, pusd);
+}
+
+/* Money may be unlimited, and so unpriced. */
+static void take_cost(struct txn *t, int64_t pusd, bool estimated)
+{
+	t->cost_pusd = t->model->price.input < 0 ? -1 : pusd;
+	t->cost_estimated = estimated && t->cost_pusd >= 0;
+}
+
+static int64_t less(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Completes what the provider says of what it used. False: it can only be all that was set aside. */
+static bool complete(const struct txn *t, const struct heard *heard, struct answer_facts *f)
+{
+	const struct admission *a = t->admission;
+	int64_t output = a->tokens - a->bound.tokens; /* that was set aside */
+
+	if (heard->whole && f->input_tokens >= 0 && f->output_tokens >= 0)
+		return true;
+	if (a->bound.whole || t->model->reasoning || heard->reasoned)
+		return false;
+	if (f->input_tokens < 0)
+		f->input_tokens = a->bound.tokens;
+	if (!heard->whole || f->output_tokens < 0) /* a count on the way may come before what it counts */
+		f->output_tokens = less(heard->tokens > f->output_tokens ? heard->tokens : f->output_tokens, output);
+	return true;
+}
+
+static bool unlimited(struct txn *t, const struct heard *heard)
+{
+	if (t->admission)
+		return !t->admission->open;
+	if (heard->whole)
+		t->cost_pusd = price_of(t->model, &t->facts);
+	return true;
+}
+
+void settle_answer(struct txn *t, const struct heard *heard)
+{
+	struct answer_facts f = t->facts;
+	bool said = heard->whole && f.input_tokens >= 0 && f.output_tokens >= 0;
+	int64_t pusd;
+
+	if (unlimited(t, heard))
+		return;
+	if (!complete(t, heard, &f)) {
+		settle_unknown(t);
+		return;
+	}
+	pusd = price_of(t->model, &f);
+	if (t->admission->bound.unpriced || (pusd < 0 && t->model->price.input >= 0)) { /* usage is not all */
+		pusd = pusd > t->admission->pusd ? pusd : t->admission->pusd;
+		said = false;
+	}
+	take_cost(t, pusd, !said);
+	close_with(t, f.input_tokens + f.output_tokens, pusd > 0 ? pusd : 0);
+}
+
+void settle_refused(struct txn *t)
+{
+	if (!t->admission || !t->admission->open)
+		return;
+	take_cost(t, 0, false);
+	close_with(t, 0, 0);
+}
+
+void settle_unknown(struct txn *t)
+{
+	if (!t->admission || !t->admission->open)
+		return;
+	take_cost(t, t->admission->pusd, true);
+	close_with(t, t->admission->tokens, t->admission->pusd);
+}
