@@ -11,7 +11,8 @@
 
 enum {
 	TRIES = 3,          /* to count in a generation that is there */
-	SEEDING_MS = 500,   /* how long a request waits for a counter to be made */
+	SEEDING_MS = 500,   /* how long a request waits for a counter to be made, … */
+	MEETING_MS = 100,   /* … and one that may not need it */
 	WANT_AGAIN_MS = 200 /* and how often it says so */
 };
 
@@ -92,7 +93,7 @@ void budget_read(struct txn *t, struct limit_use *use)
 	t->store_down |= use->silent;
 	if (lasts(t, use)) {
 		if (!read_generation(t, use) && !use->generation && !use->silent)
-			tell_missing(t, use);
+			teller_forget(t->worker->teller, use->key);
 		return;
 	}
 	use->used = count_of(&use->look[0]);
@@ -124,7 +125,7 @@ static void look(struct txn *t, bool unknown_only)
 }
 
 /* The bookkeepers are asked for what is missing. Whether anything is, and memcached can be asked again. */
-static bool want_missing(struct txn *t, bool say_so)
+static bool want_missing(struct txn *t, bool say_so, int64_t timeout_us)
 {
 	const struct limit_use *use;
 	bool missing = false;
@@ -134,7 +135,7 @@ static bool want_missing(struct txn *t, bool say_so)
 		use = &t->limits[i];
 		if (!lasts(t, use) || use->used >= 0)
 			continue;
-		if (use->silent || (!use->generation && say_so && !tell_want(t, use)))
+		if (use->silent || (!use->generation && say_so && !tell_want(t, use, timeout_us)))
 			continue;
 		missing = true;
 	}
@@ -142,14 +143,15 @@ static bool want_missing(struct txn *t, bool say_so)
 }
 
 /* Waits for counters that are being made: milliseconds, unless another host has to bring its share. */
-static void find_generations(struct txn *t)
+static void find_generations(struct txn *t, int64_t patience_ms, int64_t timeout_us)
 {
 	int64_t started_ms = clock_mono_ms(), said_ms = 0, now_ms;
 	long pause_us = 1000;
 
 	for (;;) {
 		now_ms = clock_mono_ms();
-		if (!want_missing(t, now_ms - said_ms >= WANT_AGAIN_MS) || now_ms - started_ms >= SEEDING_MS)
+		if (!want_missing(t, now_ms - said_ms >= WANT_AGAIN_MS, timeout_us) ||
+			now_ms - started_ms >= patience_ms)
 			return;
 		if (now_ms - said_ms >= WANT_AGAIN_MS)
 			said_ms = now_ms;
@@ -162,7 +164,29 @@ static void find_generations(struct txn *t)
 void budget_look(struct txn *t)
 {
 	look(t, false);
-	find_generations(t);
+	find_generations(t, SEEDING_MS, t->config->memcached.timeout);
+}
+
+void budget_meet(struct txn *t)
+{
+	bool strange = false, wait = false;
+	struct limit_use *use;
+	size_t i;
+
+	for (i = 0; i < t->limit_count; i++) {
+		use = &t->limits[i];
+		strange |= lasts(t, use) && !teller_guess(t->worker->teller, use->key, 0);
+	}
+	if (!strange)
+		return;
+	look(t, true);
+	for (i = 0; i < t->limit_count; i++) {
+		use = &t->limits[i];
+		if (lasts(t, use) && !use->generation && !use->silent)
+			wait |= teller_may_wait(t->worker->teller, use->key);
+	}
+	if (wait)
+		find_generations(t, MEETING_MS, 0);
 }
 
 /* ---- reserving ---- */
@@ -337,8 +361,8 @@ enum budget_verdict budget_reserve(struct txn *t, const struct limit_use **by)
 	int i;
 
 	for (i = 0; i < TRIES; i++) {
-		if (want_missing(t, false))
-			find_generations(t);
+		if (want_missing(t, false, 0))
+			find_generations(t, SEEDING_MS, t->config->memcached.timeout);
 		if (try_to_reserve(t, i == TRIES - 1, by, &verdict) != OUTDATED)
 			return verdict;
 		look(t, false);

@@ -29,10 +29,13 @@ static inline bool budget_lasts(const struct limit *l)
 /* How many items budget_prepare() adds for each of the limits, at most. */
 enum { BUDGET_ITEMS = 3 };
 
+/* Before the look: for this worker's first one at a counter, which generation it is in, and in case it has to be made
+ * that it soon is. */
+void budget_meet(struct txn *t);
 /*
  * Adds the look at a limit's counters to the transaction's batch; after it has run budget_read() fills used and
  * settled. Both are -1 where that look could not tell (memcached is silent; or the counter has to be made from the
- * ledger first, for which nothing waits yet): budget_look() and budget_reserve() know more.
+ * ledger first): budget_look() and budget_reserve() know more.
  */
 void budget_prepare(struct txn *t, struct limit_use *use);
 void budget_read(struct txn *t, struct limit_use *use);

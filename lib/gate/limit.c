@@ -146,6 +146,7 @@ void limit_prepare(struct txn *t)
 	size_t i;
 
 	limit_uses(t);
+	budget_meet(t);
 	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
 		if (budget_counts(use->limit))
@@ -168,6 +169,7 @@ void limit_peek(struct txn *t)
 	size_t i, count = t->batch_count;
 
 	limit_uses(t);
+	budget_meet(t);
 	t->batch = items;
 	t->batch_count = 0;
 	for (i = 0; i < t->limit_count; i++) {

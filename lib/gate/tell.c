@@ -14,9 +14,9 @@
 
 enum {
 	EVERY_US = 1000 * 1000, /* sums are told */
-	MISSING_US = 200 * 1000,
+	WAIT_AGAIN_US = 5000 * 1000,
 	SUMS = 32, /* at the same time */
-	GUESSES = 64,
+	GUESSES = 512,
 	LAST_WAIT_US = 2000 * 1000
 };
 
@@ -44,7 +44,7 @@ struct teller {
 	int64_t due_us; /* when the sums are to be told */
 	struct guess {
 		uint64_t counter, generation;
-		int64_t missed_us; /* when it was told last that it is missing */
+		int64_t waited_us; /* when a request has last waited for it */
 	} guesses[GUESSES];
 };
 
@@ -175,7 +175,7 @@ void tell_settle(
 	t->held = 0;
 }
 
-static bool want(struct txn *t, const struct limit_use *use, int64_t timeout_us)
+bool tell_want(struct txn *t, const struct limit_use *use, int64_t timeout_us)
 {
 	const struct limit *l = use->limit;
 	struct ledger_who who = who_of(t);
@@ -193,11 +193,6 @@ static bool want(struct txn *t, const struct limit_use *use, int64_t timeout_us)
 		.ip = l->per & PER_IP ? who.ip : NULL,
 		.model = l->per & PER_MODEL ? who.model : NULL};
 	return send_note(t->worker->teller, &n, timeout_us, false);
-}
-
-bool tell_want(struct txn *t, const struct limit_use *use)
-{
-	return want(t, use, t->config->memcached.timeout);
 }
 
 /* ---- sums ---- */
@@ -301,15 +296,20 @@ uint64_t teller_guess(struct teller *r, const char *counter, uint64_t seen)
 	return g->generation;
 }
 
-void tell_missing(struct txn *t, const struct limit_use *use)
+void teller_forget(struct teller *r, const char *counter)
 {
-	struct guess *g = guess_of(t->worker->teller, use->key);
+	guess_of(r, counter)->generation = 0;
+}
+
+bool teller_may_wait(struct teller *r, const char *counter)
+{
+	struct guess *g = guess_of(r, counter);
 	int64_t now_us = clock_mono_us();
 
-	if (g->missed_us && now_us - g->missed_us < MISSING_US)
-		return;
-	g->missed_us = now_us;
-	want(t, use, 0);
+	if (g->waited_us && now_us - g->waited_us < WAIT_AGAIN_US)
+		return false;
+	g->waited_us = now_us;
+	return true;
 }
 
 /* ---- between two requests ---- */

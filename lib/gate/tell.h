@@ -21,15 +21,16 @@ bool tell_hold(struct txn *t, int64_t at_s, int64_t tokens, int64_t pusd);
 /* What became of it, and where it had been counted. */
 void tell_settle(
 	struct txn *t, int64_t at_s, const struct ledger_amounts *a, const struct note_counted *counted, size_t count);
-/* A counter is missing, and this request waits for it. */
-bool tell_want(struct txn *t, const struct limit_use *use);
-/* The same where nothing waits: not more often than it helps, and only if there is room. */
-void tell_missing(struct txn *t, const struct limit_use *use);
+/* A counter is missing. False: there was no room for it within this time. */
+bool tell_want(struct txn *t, const struct limit_use *use, int64_t timeout_us);
 /* What a request has spent that nobody had reserved, or saved; summed up for a second. */
 void tell_spent(struct txn *t);
 
 /* The generation that this worker has last seen of a counter; 0 = none. It may be the wrong one. */
 uint64_t teller_guess(struct teller *r, const char *counter, uint64_t seen);
+void teller_forget(struct teller *r, const char *counter);
+/* Whether a request that could do without the counter may wait for it: not again so soon after one that has. */
+bool teller_may_wait(struct teller *r, const char *counter);
 
 /* Before a request is waited for: until there is one (on fd 0), tells what could not be told, or not yet. */
 void teller_idle(struct teller *r);
