@@ -73,7 +73,7 @@ static void add_settled(struct books *b, int64_t order)
 static void correct(void *ctx, const struct ledger_count *c)
 {
 	const struct settling *s = ctx;
-	int64_t real = c->usd ? s->real->cost_pusd : s->real->tokens, has = 0;
+	int64_t real = c->usd ? s->real->cost_pusd : s->real->tokens, has = 0, spent = 0;
 	size_t i;
 
 	if (s->hold && s->hold->order <= c->through)
@@ -86,8 +86,9 @@ static void correct(void *ctx, const struct ledger_count *c)
 			books_doubt(s->b, c, DOUBT_US);
 		else
 			has += s->note->counted[i].amount;
+		spent += s->note->counted[i].spent;
 	}
-	books_correct(&s->b->fresh, c->counter, c->generation, real - has, real);
+	books_correct(&s->b->fresh, c->counter, c->generation, real - has, real - spent);
 }
 
 /* Whether its worker had added it to the counter nobody can tell. */

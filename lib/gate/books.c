@@ -56,6 +56,8 @@ void books_correct(struct correction **list, const char *counter, uint64_t gener
 {
 	struct correction *c;
 
+	if (!counted && !spent) /* its worker has done it */
+		return;
 	for (c = *list; c; c = c->next)
 		if (c->generation == generation && strcmp(c->counter, counter) == 0)
 			break;

@@ -277,16 +277,17 @@ static enum counted read_count(struct txn *t, struct limit_use *use, const struc
 	return use->used >= 0 ? COUNTED : UNCOUNTED;
 }
 
-/* Of what the bookkeeper holds: where it is counted. */
-static size_t list_counted(const struct txn *t, struct note_counted list[NOTE_COUNTED])
+/* Of what the bookkeeper holds: where it may be counted. */
+static size_t list_doubtful(const struct txn *t, struct note_counted list[NOTE_COUNTED])
 {
 	const struct limit_use *use;
 	size_t i, n = 0;
 
 	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
-		if (lasts(t, use) && use->generation && (use->charged || use->doubtful))
-			list[n++] = (struct note_counted){use->key, use->generation, use->reserved, use->doubtful};
+		if (lasts(t, use) && use->generation && use->doubtful)
+			list[n++] = (struct note_counted){
+				.counter = use->key, .generation = use->generation, .doubtful = true};
 	}
 	return n;
 }
@@ -316,7 +317,7 @@ static void give_back(struct txn *t)
 	for (i = 0; i < n; i++)
 		given[i]->doubtful = items[i].result == STORE_DOWN;
 	if (t->held)
-		tell_settle(t, moment_of(t), &nothing, list, list_counted(t, list));
+		tell_settle(t, moment_of(t), &nothing, list, list_doubtful(t, list));
 }
 
 /* One try; OUTDATED: nothing is held, and the generations have to be looked for. */
@@ -377,10 +378,9 @@ static int64_t known(int64_t n)
 	return n > 0 ? n : 0;
 }
 
-/* The counters of those that last are the bookkeeper's to correct, once it is written down. */
-static void tell(struct txn *t, int64_t tokens, int64_t pusd)
+static void tell(
+	struct txn *t, int64_t tokens, int64_t pusd, const struct note_counted list[NOTE_COUNTED], size_t count)
 {
-	struct note_counted list[NOTE_COUNTED];
 	struct ledger_amounts a = {.calls = t->called,
 		.input_tokens = known(t->facts.input_tokens),
 		.cached_tokens = known(t->facts.cached_tokens),
@@ -389,34 +389,81 @@ static void tell(struct txn *t, int64_t tokens, int64_t pusd)
 		.cost_pusd = pusd,
 		.estimated = t->cost_estimated};
 
-	tell_settle(t, moment_of(t), &a, list, list_counted(t, list));
+	tell_settle(t, moment_of(t), &a, list, count);
 	t->booked = true;
 }
 
+/* One limit's settling: what it really took goes to the one, the rest comes off the other. NULL: nothing. */
+struct settling {
+	struct store_item *spent, *counter;
+};
+
+static size_t settle_one(
+	struct txn *t, struct limit_use *use, int64_t real, struct settling *s, struct store_item *items)
+{
+	enum store_op add = lasts(t, use) ? STORE_COUNT : STORE_INCR;
+	int64_t rest = use->reserved - real;
+	size_t n = 0;
+
+	if (real) {
+		s->spent = &items[n++];
+		*s->spent = item_of(t, use, add, 's');
+		s->spent->delta = (uint64_t)real;
+	}
+	if (rest) {
+		s->counter = &items[n++];
+		*s->counter = item_of(t, use, rest > 0 ? STORE_DECR : add, 'c');
+		s->counter->delta = (uint64_t)(rest > 0 ? rest : -rest);
+	}
+	return n;
+}
+
+static bool is(const struct store_item *item, enum store_result result)
+{
+	return item && item->result == result;
+}
+
+/* What there is of it now in a generation, where it is still there. */
+static size_t note_one(const struct limit_use *use, int64_t real, const struct settling *s, struct note_counted *out)
+{
+	if (is(s->counter, STORE_MISS))
+		return 0;
+	*out = (struct note_counted){.counter = use->key,
+		.generation = use->generation,
+		.amount = real,
+		.spent = is(s->spent, STORE_OK) ? real : 0,
+		.doubtful = is(s->spent, STORE_DOWN) || is(s->counter, STORE_DOWN)};
+	return 1;
+}
+
+/* Before it is told: a bookkeeper that comes to know of it later corrects what is still wrong, wherever it counts. */
 void budget_settle(struct txn *t, int64_t tokens, int64_t pusd)
 {
 	struct store_item items[2 * TXN_LIMITS];
-	size_t i, n = 0;
+	struct settling settlings[TXN_LIMITS] = {{NULL, NULL}};
+	struct note_counted list[NOTE_COUNTED];
+	size_t i, n = 0, counted = list_doubtful(t, list);
+	struct limit_use *use;
+	int64_t real;
 
-	if (t->held)
-		tell(t, tokens, pusd);
 	for (i = 0; i < t->limit_count; i++) {
-		struct limit_use *use = &t->limits[i];
-		int64_t real = use->limit->count == COUNT_TOKENS ? tokens : pusd, rest = use->reserved - real;
-
+		use = &t->limits[i];
+		real = use->limit->count == COUNT_TOKENS ? tokens : pusd;
+		if (budget_counts(use->limit) && use->charged)
+			n += settle_one(t, use, real, &settlings[i], &items[n]);
+	}
+	store_run(t->worker->store, items, n);
+	for (i = 0; i < t->limit_count; i++) {
+		use = &t->limits[i];
+		real = use->limit->count == COUNT_TOKENS ? tokens : pusd;
 		if (!budget_counts(use->limit) || !use->charged)
 			continue;
-		if (rest && !lasts(t, use)) {
-			items[n] = item_of(t, use, rest > 0 ? STORE_DECR : STORE_INCR, 'c');
-			items[n++].delta = (uint64_t)(rest > 0 ? rest : -rest);
-		}
-		if (real && !lasts(t, use)) {
-			items[n] = item_of(t, use, STORE_INCR, 's');
-			items[n++].delta = (uint64_t)real;
-		}
-		use->used -= rest;
+		if (lasts(t, use))
+			counted += note_one(use, real, &settlings[i], &list[counted]);
+		use->used -= use->reserved - real;
 		use->settled = use->settled < 0 ? -1 : use->settled + real;
 		use->charged = false;
 	}
-	store_run(t->worker->store, items, n);
+	if (t->held)
+		tell(t, tokens, pusd, list, counted);
 }

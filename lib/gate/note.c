@@ -15,7 +15,7 @@ struct head {
 
 struct tail {
 	uint64_t generation;
-	int64_t amount;
+	int64_t amount, spent;
 	bool doubtful;
 };
 
@@ -113,6 +113,7 @@ size_t note_print(const struct note *n, char out[QUEUE_MESSAGE])
 		memset(&tail, 0, sizeof(tail));
 		tail.generation = n->counted[i].generation;
 		tail.amount = n->counted[i].amount;
+		tail.spent = n->counted[i].spent;
 		tail.doubtful = n->counted[i].doubtful;
 		put_text(&c, n->counted[i].counter);
 		put(&c, &tail, sizeof(tail));
@@ -145,6 +146,7 @@ bool note_read(struct note *n, const char *message, size_t len)
 		get(&c, &tail, sizeof(tail));
 		n->counted[i].generation = tail.generation;
 		n->counted[i].amount = tail.amount;
+		n->counted[i].spent = tail.spent;
 		n->counted[i].doubtful = tail.doubtful;
 	}
 	return c.at == c.end && (n->kind != NOTE_WANT || n->count.counter);

@@ -22,6 +22,7 @@ struct note_counted {
 	const char *counter;
 	uint64_t generation;
 	int64_t amount;
+	int64_t spent; /* and this to the one of what is spent */
 	bool doubtful; /* memcached did not say whether it did */
 };
 

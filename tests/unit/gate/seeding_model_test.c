@@ -22,6 +22,7 @@ enum mutant {
 	NOT_ALL_SHARES,      /* a counter is made before all hosts have brought theirs */
 	NO_WINNER,           /* whoever sees all shares makes the counter, ready or not */
 	REFUND_TO_ANYBODY,   /* a refund goes to a generation that did not know the reservation */
+	GIVEN_BACK_TWICE,    /* a worker gives back what is left, and tells that it counts in full */
 	REFUND_TWICE,        /* a share's reservation is given back by the share and by its worker's counting */
 	TAKEN_BEFORE_BOOKED, /* a message is taken out before it is booked */
 	TOLD_AGAIN,          /* a bookkeeper that comes back tells memcached again what may have been told */
@@ -42,6 +43,7 @@ enum worker_phase {
 	COUNTED, /* added to its generation */
 	CALLING,
 	REFUSED,  /* has added, and takes it back */
+	SETTLING, /* the call is over, and what it did not take is given back */
 	RETIRING, /* has to tell that it took nothing */
 	DONE,
 	GONE
@@ -241,8 +243,15 @@ static void step_worker(struct model *m, const struct state *s, int host, int i)
 		w->phase = DONE;
 		break;
 	case CALLING:
-		put(h, SETTLE, i, w->generation, REAL);
 		n.truth = (int8_t)(n.truth + REAL);
+		w->phase = SETTLING;
+		if (counts && n.counter != MISSING)
+			n.counter = (int8_t)(n.counter - (RESERVED - REAL));
+		else
+			w->generation = 0;
+		break;
+	case SETTLING:
+		put(h, SETTLE, i, w->generation, REAL);
 		w->phase = DONE;
 		break;
 	default: return;
@@ -277,16 +286,16 @@ static void take(struct host *h)
 
 static void correct(const struct model *m, struct host *h, const struct message *msg)
 {
-	int bit = 1 << msg->worker, has = 0;
+	int bit = 1 << msg->worker, has = 0, counted = m->mutant == GIVEN_BACK_TWICE ? RESERVED : REAL;
 
 	if (!h->row)
 		return;
 	if (h->through & bit)
 		has += RESERVED;
 	if (msg->generation == h->row && !(m->mutant == REFUND_TWICE && has))
-		has += RESERVED;
+		has += counted;
 	if (m->mutant == REFUND_TWICE && (h->through & bit) && msg->generation)
-		has += RESERVED; /* wherever it was that it counted */
+		has += counted; /* wherever it was that it counted */
 	if (m->mutant == REFUND_TO_ANYBODY)
 		has = RESERVED;
 	h->pending = (int8_t)(h->pending + msg->real - has);
