@@ -33,6 +33,7 @@ all: $(B)/pavise $(B)/pavisectl $(B)/demo-llm
 help:
 	@echo "make run        everything up to a working chat on http://127.0.0.1:$(PORT); Ctrl-C ends it"
 	@echo "make test       unit tests (plain and sanitized), fuzz corpora, system tests with the real servers"
+	@echo "make demo-bill  what a script that nobody watches costs in a week, without pavise and with it"
 	@echo "make bench      ratios: against the floor, against the provider itself; memory; a thousand streams"
 	@echo "make fuzzing    libFuzzer, ten minutes a target (TARGETS=\"sse schema\" FUZZ_SECONDS=60 for less)"
 	@echo "make lint       warnings as errors, include direction, format"
@@ -47,6 +48,10 @@ run:
 	@app/deps $(WEB)
 	@$(MAKE) --no-print-directory -s all
 	@exec app/run
+
+demo-bill: deps
+	@$(MAKE) --no-print-directory -s all
+	@exec tests/demo/bill
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -117,6 +122,6 @@ bench: deps
 test-docker:
 	@tests/docker/run
 
-.PHONY: all help deps run units fuzz fuzzing test bench lint format clean test-docker
+.PHONY: all help deps run demo-bill units fuzz fuzzing test bench lint format clean test-docker
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
