@@ -87,13 +87,21 @@ static bool read_generation(struct txn *t, struct limit_use *use)
 	return true;
 }
 
+/* Who comes next finds it, or has at least to ask for its generation. */
+static void miss(struct txn *t, const struct limit_use *use)
+{
+	if (teller_may_ask(t->worker->teller, use->key))
+		tell_want(t, use, 0);
+	teller_forget(t->worker->teller, use->key);
+}
+
 void budget_read(struct txn *t, struct limit_use *use)
 {
 	use->silent = use->look[0].result == STORE_DOWN;
 	t->store_down |= use->silent;
 	if (lasts(t, use)) {
 		if (!read_generation(t, use) && !use->generation && !use->silent)
-			teller_forget(t->worker->teller, use->key);
+			miss(t, use);
 		return;
 	}
 	use->used = count_of(&use->look[0]);
@@ -167,26 +175,50 @@ void budget_look(struct txn *t)
 	find_generations(t, SEEDING_MS, t->config->memcached.timeout);
 }
 
-void budget_meet(struct txn *t)
+static bool unknown(const struct txn *t, const struct limit_use *use)
 {
-	bool strange = false, wait = false;
-	struct limit_use *use;
+	return lasts(t, use) && use->used < 0 && !use->silent;
+}
+
+/* Waits for those that have to be made, but not long, and not again soon. */
+static void wait_a_little(struct txn *t)
+{
+	const struct limit_use *use;
+	bool ask = false;
 	size_t i;
 
 	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
-		strange |= lasts(t, use) && !teller_guess(t->worker->teller, use->key, 0);
+		if (unknown(t, use) && !use->generation)
+			ask |= teller_may_ask(t->worker->teller, use->key);
 	}
+	if (ask)
+		find_generations(t, MEETING_MS, 0);
+}
+
+void budget_meet(struct txn *t)
+{
+	bool strange = false;
+	size_t i;
+
+	for (i = 0; i < t->limit_count; i++)
+		strange |= lasts(t, &t->limits[i]) && !teller_guess(t->worker->teller, t->limits[i].key, 0);
 	if (!strange)
 		return;
 	look(t, true);
-	for (i = 0; i < t->limit_count; i++) {
-		use = &t->limits[i];
-		if (lasts(t, use) && !use->generation && !use->silent)
-			wait |= teller_may_wait(t->worker->teller, use->key);
-	}
-	if (wait)
-		find_generations(t, MEETING_MS, 0);
+	wait_a_little(t);
+}
+
+void budget_look_again(struct txn *t)
+{
+	size_t i;
+
+	for (i = 0; i < t->limit_count && !unknown(t, &t->limits[i]); i++)
+		;
+	if (i == t->limit_count)
+		return;
+	look(t, true);
+	wait_a_little(t);
 }
 
 /* ---- reserving ---- */
