@@ -19,7 +19,8 @@
 
 enum {
 	TRIES = 3,
-	JITTER_US = 6000, /* between two of them, at most */
+	JITTER_US = 6000,   /* between two of them, at most */
+	RECENT_US = 100000, /* so long what was seen when the request came in is good */
 	PENDING_RETRY_MS = 1000
 };
 
@@ -248,6 +249,20 @@ static enum verdict find_bound(struct txn *t, struct admission *a, const struct 
 	return NEXT;
 }
 
+/* Who has followed somebody in vain may have done so for longer than others hold anything, or than a window lasts. */
+static void look_if_late(struct txn *t)
+{
+	int64_t now = clock_real_ms();
+	size_t i;
+
+	if (clock_mono_us() - t->started_us < RECENT_US)
+		return;
+	for (i = 0; i < t->limit_count; i++)
+		if (budget_counts(t->limits[i].limit))
+			limit_use(t, t->limits[i].limit, now, &t->limits[i]);
+	budget_look(t);
+}
+
 enum verdict stage_admit(struct txn *t)
 {
 	bool enforced = counts(t, true, COUNT_TOKENS) || counts(t, true, COUNT_USD);
@@ -258,6 +273,7 @@ enum verdict stage_admit(struct txn *t)
 		return NEXT;
 	a = arena_alloc(t->arena, sizeof(*a));
 	t->endpoint->operation->measure(&m, t->body);
+	look_if_late(t);
 	if (find_bound(t, a, &m) != NEXT || take(t, a) != NEXT) {
 		slots_release(t);
 		lead_leave(t); /* it is this client's refusal, and not that of those who follow */

@@ -1,5 +1,6 @@
 """Budgets in tests: limits of money and tokens, what is left of them, and what an answer of the fake provider costs."""
 
+import concurrent.futures
 from decimal import Decimal
 
 from client import ask, unique
@@ -53,3 +54,17 @@ def sent(stack, **fields):
     answer = stack.client.post(ask(prompt, **fields))
     assert answer.status == 200, answer
     return stack.provider.requests(prompt)[0].json
+
+
+def held(stack, **fields):
+    """What is set aside while such a request is answered."""
+    prompt = stack.provider.manual()
+    before = left(stack.client)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(stack.client.post, {**ask(prompt), **fields, "messages": [
+            *fields.get("messages", []), {"role": "user", "content": prompt}]})
+        call = stack.provider.take(prompt)
+        amount = before - left(stack.client)
+        call.plain()
+        assert answer.result().status == 200
+    return amount
