@@ -65,8 +65,8 @@ static int64_t count_of(const struct store_item *item)
 	return item->result == STORE_OK ? store_number(item) : item->result == STORE_MISS ? 0 : -1;
 }
 
-/* Whether the look has told all: its generation is the one that counts, and its counter is there. */
-static bool read_generation(struct txn *t, struct limit_use *use)
+/* What the look has told, if its generation is the one that counts, and its counter is there. */
+static void read_generation(struct txn *t, struct limit_use *use)
 {
 	struct generation g = generation_read(&use->look[0]);
 	uint64_t guess = use->generation;
@@ -74,30 +74,39 @@ static bool read_generation(struct txn *t, struct limit_use *use)
 	use->used = use->settled = -1;
 	use->generation = g.ready ? g.number : 0;
 	if (!g.ready)
-		return false;
+		return;
 	teller_guess(t->worker->teller, use->key, g.number);
 	if (g.number != guess)
-		return false;
+		return;
 	if (use->look[1].result == STORE_MISS)
 		use->generation = 0; /* memcached has lost it */
 	if (use->look[1].result != STORE_OK)
-		return false;
+		return;
 	use->used = store_number(&use->look[1]);
 	use->settled = count_of(&use->look[2]);
-	return true;
 }
 
-void budget_read(struct txn *t, struct limit_use *use)
+static void read_look(struct txn *t, struct limit_use *use)
 {
 	use->silent = use->look[0].result == STORE_DOWN;
 	t->store_down |= use->silent;
 	if (lasts(t, use)) {
-		if (!read_generation(t, use) && !use->generation && !use->silent)
-			teller_forget(t->worker->teller, use->key);
+		read_generation(t, use);
 		return;
 	}
 	use->used = count_of(&use->look[0]);
 	use->settled = count_of(&use->look[1]);
+}
+
+/* Of one that is missing whoever comes next shall know more. */
+void budget_read(struct txn *t, struct limit_use *use)
+{
+	read_look(t, use);
+	if (!lasts(t, use) || use->generation || use->silent)
+		return;
+	if (teller_may_ask(t->worker->teller, use->key))
+		tell_want(t, use, 0);
+	teller_forget(t->worker->teller, use->key);
 }
 
 /* A look at all of them, or at those whose generation is not known. */
@@ -119,7 +128,7 @@ static void look(struct txn *t, bool unknown_only)
 	store_run(t->worker->store, items, t->batch_count);
 	for (i = 0; i < t->limit_count; i++)
 		if (asked[i])
-			budget_read(t, &t->limits[i]);
+			read_look(t, &t->limits[i]);
 	t->batch = before;
 	t->batch_count = count;
 }
@@ -167,26 +176,48 @@ void budget_look(struct txn *t)
 	find_generations(t, SEEDING_MS, t->config->memcached.timeout);
 }
 
-void budget_meet(struct txn *t)
+static bool unknown(const struct txn *t, const struct limit_use *use)
 {
-	bool strange = false, wait = false;
-	struct limit_use *use;
+	return lasts(t, use) && use->used < 0 && !use->silent;
+}
+
+/* Looks, and waits for those that have to be made: but not again soon, and where the answer may be in the cache, not
+ * for long. */
+static void find_unknown(struct txn *t)
+{
+	const struct limit_use *use;
+	bool ask = false;
 	size_t i;
 
-	for (i = 0; i < t->limit_count; i++) {
-		use = &t->limits[i];
-		strange |= lasts(t, use) && !teller_guess(t->worker->teller, use->key, 0);
-	}
-	if (!strange)
-		return;
 	look(t, true);
 	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
-		if (lasts(t, use) && !use->generation && !use->silent)
-			wait |= teller_may_wait(t->worker->teller, use->key);
+		if (unknown(t, use) && !use->generation)
+			ask |= teller_may_ask(t->worker->teller, use->key);
 	}
-	if (wait)
-		find_generations(t, MEETING_MS, 0);
+	if (ask)
+		find_generations(t, t->model ? MEETING_MS : SEEDING_MS, 0);
+}
+
+void budget_meet(struct txn *t)
+{
+	bool strange = false;
+	size_t i;
+
+	for (i = 0; i < t->limit_count; i++)
+		strange |= lasts(t, &t->limits[i]) && !teller_guess(t->worker->teller, t->limits[i].key, 0);
+	if (strange)
+		find_unknown(t);
+}
+
+void budget_look_again(struct txn *t)
+{
+	size_t i;
+
+	for (i = 0; i < t->limit_count && !unknown(t, &t->limits[i]); i++)
+		;
+	if (i < t->limit_count)
+		find_unknown(t);
 }
 
 /* ---- reserving ---- */

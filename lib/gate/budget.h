@@ -39,6 +39,8 @@ void budget_meet(struct txn *t);
  */
 void budget_prepare(struct txn *t, struct limit_use *use);
 void budget_read(struct txn *t, struct limit_use *use);
+/* For an answer that does not hang on them: what that look could not tell, in a round trip of its own. */
+void budget_look_again(struct txn *t);
 /* The same for all of them, in a round trip of its own; what is missing is made, which may take a few of them. */
 void budget_look(struct txn *t);
 

@@ -193,6 +193,7 @@ void limit_peek(struct txn *t)
 	}
 	t->batch = before;
 	t->batch_count = count;
+	budget_look_again(t);
 }
 
 int64_t limit_count_locally(struct txn *t, const struct limit_use *use, uint64_t delta)

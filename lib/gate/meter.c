@@ -1,5 +1,6 @@
 /* Counting and looking up travel together: one write to memcached, one answer. What it says of the cache is lookup's.
  */
+#include "gate/budget.h"
 #include "gate/cache.h"
 #include "gate/embed.h"
 #include "gate/epoch.h"
@@ -43,5 +44,9 @@ enum verdict stage_meter(struct txn *t)
 	if (asks)
 		lookup_prepare(t);
 	store_run(t->worker->store, t->batch, t->batch_count);
-	return limit_decide(t);
+	if (limit_decide(t) != NEXT)
+		return FAILED;
+	if (!asks) /* of an entry, another look would lose what this one has found */
+		budget_look_again(t);
+	return NEXT;
 }

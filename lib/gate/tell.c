@@ -14,9 +14,10 @@
 
 enum {
 	EVERY_US = 1000 * 1000, /* sums are told */
-	WAIT_AGAIN_US = 5000 * 1000,
+	ASK_AGAIN_US = 2000 * 1000,
 	SUMS = 32, /* at the same time */
 	GUESSES = 512,
+	WAYS = 8,
 	LAST_WAIT_US = 2000 * 1000
 };
 
@@ -44,8 +45,9 @@ struct teller {
 	int64_t due_us; /* when the sums are to be told */
 	struct guess {
 		uint64_t counter, generation;
-		int64_t waited_us; /* when a request has last waited for it */
+		int64_t asked_us; /* when a request that could do without it has last asked for it */
 	} guesses[GUESSES];
+	unsigned evicted;
 };
 
 struct teller *teller_new(const struct queue *queue, struct stats_slot *slot)
@@ -272,18 +274,22 @@ void tell_spent(struct txn *t)
 
 /* ---- generations ---- */
 
-/* Of two counters in one place only one is known. */
+/* Of more than WAYS counters in one place some are not known. */
 static struct guess *guess_of(struct teller *r, const char *counter)
 {
-	uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
-	struct guess *g;
+	uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a, whose upper bits are the better ones */
+	struct guess *set, *g;
 	const char *c;
 
 	for (c = counter; *c; c++)
 		hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
-	g = &r->guesses[hash % GUESSES];
-	if (g->counter != hash)
-		*g = (struct guess){.counter = hash};
+	set = &r->guesses[(hash >> 40) % (GUESSES / WAYS) * WAYS];
+	for (g = set; g < set + WAYS && g->counter != hash; g++)
+		;
+	if (g < set + WAYS)
+		return g;
+	g = &set[r->evicted++ % WAYS];
+	*g = (struct guess){.counter = hash};
 	return g;
 }
 
@@ -301,14 +307,14 @@ void teller_forget(struct teller *r, const char *counter)
 	guess_of(r, counter)->generation = 0;
 }
 
-bool teller_may_wait(struct teller *r, const char *counter)
+bool teller_may_ask(struct teller *r, const char *counter)
 {
 	struct guess *g = guess_of(r, counter);
 	int64_t now_us = clock_mono_us();
 
-	if (g->waited_us && now_us - g->waited_us < WAIT_AGAIN_US)
+	if (g->asked_us && now_us - g->asked_us < ASK_AGAIN_US)
 		return false;
-	g->waited_us = now_us;
+	g->asked_us = now_us;
 	return true;
 }
 

@@ -29,8 +29,8 @@ void tell_spent(struct txn *t);
 /* The generation that this worker has last seen of a counter; 0 = none. It may be the wrong one. */
 uint64_t teller_guess(struct teller *r, const char *counter, uint64_t seen);
 void teller_forget(struct teller *r, const char *counter);
-/* Whether a request that could do without the counter may wait for it: not again so soon after one that has. */
-bool teller_may_wait(struct teller *r, const char *counter);
+/* Whether a request that could do without the counter may ask for it, and wait: not so soon after one that has. */
+bool teller_may_ask(struct teller *r, const char *counter);
 
 /* Before a request is waited for: until there is one (on fd 0), tells what could not be told, or not yet. */
 void teller_idle(struct teller *r);

@@ -267,6 +267,38 @@ static void test_who_was_gone_when_it_came_has_spent_what_it_reserved(void **sta
 	close_host(&h);
 }
 
+/* As behind a full disk: it does not read. */
+static void test_where_nothing_can_be_told_on_store_down_decides(void **state)
+{
+	int room = 1, calls = 0;
+	const struct limit_use *by;
+	struct host h;
+	struct worker w;
+	struct txn t;
+
+	(void)state;
+	open_host(&h, 0, true);
+	w = work_at(&h, 0);
+	assert_int_equal(reserve(&t, &w, 100), BUDGET_TAKEN);
+	budget_settle(&t, 0, 10);
+	kill(h.bookkeeper, SIGSTOP);
+	assert_int_equal(setsockopt(h.queue.in, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+	h.config.memcached.timeout = 10000;
+	for (; reserve(&t, &w, 100) == BUDGET_TAKEN; calls++)
+		budget_settle(&t, 0, 10);
+	assert_true(calls > 0);
+	limit.on_store_down = STORE_DOWN_OPEN;
+	begin(&t, &w);
+	t.limits[0].reserved = 100;
+	assert_int_equal(budget_reserve(&t, &by), BUDGET_TAKEN);
+	budget_settle(&t, 0, 10); /* counted nowhere */
+	limit.on_store_down = STORE_DOWN_CLOSED;
+	kill(h.bookkeeper, SIGCONT);
+	teller_end(w.teller);
+	check_counter(&w, 10 * (calls + 1), 10 * (calls + 1));
+	close_host(&h);
+}
+
 static void test_two_hosts_bring_their_shares(void **state)
 {
 	struct host a, b;
@@ -401,6 +433,7 @@ int main(void)
 		cmocka_unit_test(test_a_worker_that_dies_has_spent_what_it_reserved),
 		cmocka_unit_test(test_a_bookkeeper_that_dies_loses_nothing_and_doubles_nothing),
 		cmocka_unit_test(test_who_was_gone_when_it_came_has_spent_what_it_reserved),
+		cmocka_unit_test(test_where_nothing_can_be_told_on_store_down_decides),
 		cmocka_unit_test(test_two_hosts_bring_their_shares),
 		cmocka_unit_test(test_never_overshoots_whatever_fails),
 	};
