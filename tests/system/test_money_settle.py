@@ -52,10 +52,11 @@ def test_a_stream_is_settled_before_it_is_done(rich):
         assert Decimal(stream.headers["x-pavise-budget-remaining-usd"]) == left(rich.client) < START - MAX_OUTPUT * OUT
         call.event(chunk(finish="stop"))
         call.event(usage_chunk())
-        call.end_stream()
+        call.event("[DONE]")  # and its response goes on
         while stream.next_data().data != "[DONE]":
             pass
         assert left(rich.client) == START - COST
+        call.close()
     assert logged(rich.log_of(stream)) == COST
 
 
