@@ -19,7 +19,7 @@ MODE     = $(HARDEN)
 LINK     = -pie -Wl,-z,relro,-z,now -Wl,--as-needed
 CFLAGS  ?=
 ALL_CFLAGS = $(CSTD) $(WARN) $(MODE) $(CFLAGS) -MMD -MP
-LIBS     = -lfcgi -ljson-c -lmemcached -lcurl -lpcre2-8 -lzstd -lssl -lcrypto -lm
+LIBS     = -lfcgi -ljson-c -lmemcached -lcurl -lpcre2-8 -lsqlite3 -lzstd -lssl -lcrypto -lm
 EVENT    = -levent_openssl -levent -lssl -lcrypto
 
 LIB_OBJ  = $(patsubst %.c,$(B)/%.o,$(wildcard lib/*/*.c))

@@ -6,11 +6,16 @@
 #include "edge/fcgi.h"
 #include "edge/super.h"
 #include "edge/upstream.h"
+#include "gate/bookkeeper.h"
+#include "gate/budget.h"
 #include "gate/ctl.h"
+#include "gate/tell.h"
 #include "gate/worker.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,6 +26,7 @@ static struct config *config;
 static struct config_watch watch;
 static struct stats *stats;
 static struct store *store;
+static struct queue queue; /* from the workers to the bookkeeper */
 
 static void usage(FILE *to)
 {
@@ -85,6 +91,21 @@ static bool reload(struct super_limits *limits)
 	return true;
 }
 
+static bool keeps_ledger(void)
+{
+	return config->ledger.path != NULL;
+}
+
+static int run_bookkeeper(void)
+{
+	return bookkeeper_run(config, stats, store, &queue);
+}
+
+static bool bury(int slot)
+{
+	return bookkeeper_bury(&queue, &stats->slots[slot]);
+}
+
 static int run_worker(int slot)
 {
 	struct worker w = {.config = config,
@@ -93,6 +114,7 @@ static int run_worker(int slot)
 		.slot_index = slot,
 		.store = store,
 		.arena = ARENA_INIT,
+		.teller = keeps_ledger() ? teller_new(&queue, &stats->slots[slot]) : NULL,
 		.supervised = true};
 
 	return worker_run(&w, NULL);
@@ -138,10 +160,42 @@ static void check_socket(void)
 		die("file descriptor 0 is no listening socket; start it through spawn-fcgi (see pavise --help)");
 }
 
+static const struct limit *lasting(const struct config_items *limits)
+{
+	const struct limit *l = limits->items;
+	size_t i;
+
+	for (i = 0; i < limits->count; i++)
+		if (budget_lasts(&l[i]))
+			return &l[i];
+	return NULL;
+}
+
+static void warn_of_no_ledger(void)
+{
+	const struct limit *l = lasting(&config->limits);
+	const struct key *keys = config->keys.items;
+	size_t i;
+
+	for (i = 0; !l && i < config->keys.count; i++)
+		l = lasting(&keys[i].limits);
+	if (l)
+		log_event(LOG_WARN, "no_ledger",
+			"the budget '%s' lasts as long as memcached remembers it: a worker without a supervisor keeps "
+			"no ledger",
+			l->name);
+}
+
 static int serve(bool single)
 {
 	char message[CONFIG_MESSAGE];
-	struct super super = {.changed = changed, .reload = reload, .worker = run_worker};
+	struct super super = {.changed = changed,
+		.reload = reload,
+		.worker = run_worker,
+		.helper = run_bookkeeper,
+		.helper_name = "pavise-ledger",
+		.helper_wanted = keeps_ledger,
+		.bury = bury};
 	struct config *first;
 	const char *why;
 
@@ -155,8 +209,12 @@ static int serve(bool single)
 	if (why)
 		log_event(LOG_WARN, "run_dir", "the shared file cannot be made in %s (%s): it is kept in memory",
 			first->server.run_dir, why);
-	if (single)
+	if (single) {
+		warn_of_no_ledger();
 		return run_single();
+	}
+	if (!queue_open(&queue))
+		die("cannot make a queue for the ledger: %s", strerror(errno));
 	super.stats = stats;
 	super.limits = limits_of(config);
 	log_event(LOG_INFO, "start", "pavise " PAVISE_VERSION " with %s: %zu models, %zu keys, workers %d to %d",

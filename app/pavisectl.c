@@ -11,6 +11,12 @@ static const struct ctl_command commands[] = {
 		       "--config " CTL_CONFIG "). A change is in force within a second, without a restart.",
 		.commands = ctl_key},
 	{"config", .doc = "", .commands = ctl_config},
+	{"spend",
+		"[--by key|team|user|model|day|hour] [--since WHEN] [--until WHEN] [--key K] [--team T] [--user U] "
+		"[--model M] [--format table|json|csv] [--config FILE]",
+		"What was spent and saved, as this host's ledger knows it. WHEN is a day (2026-11-01, UTC), a time\n"
+		"(2026-11-01T12:00:00Z) or how long ago (7d); without one the last 30 days.",
+		.run = ctl_spend},
 	{NULL},
 };
 

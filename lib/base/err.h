@@ -50,6 +50,7 @@ enum err_retry { RETRY_UNSAID, RETRY_NO, RETRY_YES };
 	X(DRAINING, "server_is_overloaded", 503, "server_error", RETRY_YES, "policy_draining") \
 	X(LIMIT_STORE_DOWN, "limit_store_unavailable", 503, "server_error", RETRY_YES, "store_unavailable") \
 	X(PURGE_INCOMPLETE, "purge_incomplete", 503, "server_error", RETRY_YES, "store_purge_incomplete") \
+	X(LEDGER_UNREADABLE, "ledger_unavailable", 503, "server_error", RETRY_UNSAID, "store_ledger_unreadable") \
 	X(PROVIDER_OFF, "provider_not_configured", 503, "server_error", RETRY_NO, "policy_provider_off") \
 	X(PROVIDER_UNREACHABLE, "provider_unreachable", 502, "server_error", RETRY_UNSAID, "provider_unreachable") \
 	X(PROVIDER_TLS, "provider_tls_error", 502, "server_error", RETRY_UNSAID, "provider_tls") \

@@ -118,6 +118,7 @@ int stats_claim_slot(struct stats *s)
 		atomic_store(&s->slots[i].requests, 0);
 		atomic_store(&s->slots[i].channel, 0);
 		atomic_store(&s->slots[i].following, 0);
+		atomic_store(&s->slots[i].life, 0);
 		atomic_store(&s->slots[i].leading, 0);
 		used = atomic_load(&s->slots_used);
 		while (used <= i && !atomic_compare_exchange_weak(&s->slots_used, &used, i + 1))

@@ -34,7 +34,8 @@ struct stats_slot {
 	_Atomic uint64_t requests;
 	_Atomic int channel;        /* the one that it owns, counted from 1; 0 = none */
 	_Atomic uint64_t following; /* the stream whose end it waits for; 0 = none */
-	_Atomic uint64_t leading;   /* 64 bits of the hash of what it asks for all; 0 = nothing */
+	_Atomic uint64_t life; /* a random name of this worker, under which it reserves; 0 = it has reserved nothing */
+	_Atomic uint64_t leading; /* 64 bits of the hash of what it asks for all; 0 = nothing */
 };
 
 /* Of edge/calls: the call to a provider that a worker makes now. */

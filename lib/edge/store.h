@@ -26,19 +26,21 @@ enum {
 enum store_pool { STORE_CACHE, STORE_COUNTERS, STORE_POOLS };
 
 enum store_op {
-	STORE_GET,   /* → value, cas */
-	STORE_GAT,   /* get and touch: gives it ttl_s from now on → value, cas */
-	STORE_INCR,  /* by `delta`; if it is not there, made with `initial` (0: `delta`) and `ttl_s` → number */
-	STORE_DECR,  /* by `delta`, stops at 0, a missing key stays missing → number */
-	STORE_SET,   /* value, ttl_s */
-	STORE_ADD,   /* the same, but only if there is no such key → cas */
-	STORE_DELETE /* with `cas`: only if nobody has changed it since */
+	STORE_GET,    /* → value, cas */
+	STORE_GAT,    /* get and touch: gives it ttl_s from now on → value, cas */
+	STORE_INCR,   /* by `delta`; if it is not there, made with `initial` (0: `delta`) and `ttl_s` → number */
+	STORE_COUNT,  /* INCR, but a missing key stays missing → number */
+	STORE_DECR,   /* by `delta`, stops at 0, a missing key stays missing → number */
+	STORE_SET,    /* value, ttl_s; with `cas`: only if nobody has changed it since */
+	STORE_ADD,    /* the same, but only if there is no such key → cas */
+	STORE_APPEND, /* value, behind what is there */
+	STORE_DELETE  /* with `cas`: only if nobody has changed it since */
 };
 
 enum store_result {
 	STORE_OK,
-	STORE_MISS,   /* GET, GAT, DECR, DELETE: there is no such key */
-	STORE_EXISTS, /* ADD: there is one; DELETE: it is not the one with this cas */
+	STORE_MISS,   /* GET, GAT, COUNT, DECR, APPEND, DELETE, SET with cas: there is no such key */
+	STORE_EXISTS, /* ADD: there is one; DELETE, SET: it is not the one with this cas */
 	STORE_FAIL,   /* the server understood and would not (too large, out of memory) */
 	STORE_DOWN    /* no answer: not asked, or asked in vain. An INCR may have counted all the same */
 };

@@ -157,6 +157,7 @@ static void print_value(struct buf *out, const struct store_item *item, const ch
 static void print_command(struct buf *out, const struct store_item *item)
 {
 	unsigned long long delta = item->delta, initial = item->initial ? item->initial : delta;
+	char mode[32];
 
 	switch (item->op) {
 	case STORE_GET: buf_printf(out, "mg %s c v\r\n", item->key); break;
@@ -164,8 +165,13 @@ static void print_command(struct buf *out, const struct store_item *item)
 	case STORE_INCR:
 		buf_printf(out, "ma %s N%llu J%llu D%llu v\r\n", item->key, exptime(item->ttl_s), initial, delta);
 		break;
+	case STORE_COUNT: buf_printf(out, "ma %s D%llu v\r\n", item->key, delta); break;
 	case STORE_DECR: buf_printf(out, "ma %s MD D%llu v\r\n", item->key, delta); break;
-	case STORE_SET: print_value(out, item, ""); break;
+	case STORE_SET:
+		snprintf(mode, sizeof(mode), item->cas ? " C%llu" : "", (unsigned long long)item->cas);
+		print_value(out, item, mode);
+		break;
+	case STORE_APPEND: print_value(out, item, " MA"); break;
 	case STORE_ADD: print_value(out, item, " ME c"); break;
 	case STORE_DELETE:
 		if (item->cas)
@@ -312,9 +318,14 @@ short store_server_events(const struct store_server *v)
 
 enum taken { TAKEN, NOT_YET, NONSENSE };
 
+static bool counts(const struct store_item *item)
+{
+	return item->op == STORE_INCR || item->op == STORE_COUNT || item->op == STORE_DECR;
+}
+
 static bool wants_value(const struct store_item *item)
 {
-	return item->op == STORE_GET || item->op == STORE_GAT || item->op == STORE_INCR || item->op == STORE_DECR;
+	return item->op == STORE_GET || item->op == STORE_GAT || counts(item);
 }
 
 /* "VA <size> c<cas>\r\n<data>\r\n" */
@@ -334,7 +345,7 @@ static enum taken take_value(struct store_server *v, struct store_item *item, co
 	if (strncmp(end, " c", 2) == 0)
 		item->cas = strtoull(end + 2, NULL, 10);
 	v->queue[v->answered].value_at = after;
-	if (item->op == STORE_INCR || item->op == STORE_DECR)
+	if (counts(item))
 		item->number = strtoull(v->in.data + after, NULL, 10);
 	v->parsed = after + size + 2;
 	return TAKEN;
@@ -362,7 +373,8 @@ static enum taken take_answer(struct store_server *v)
 	} else {
 		if (strncmp(line, "HD", 2) == 0 && !wants_value(item))
 			take_done(item, line);
-		else if (strncmp(line, "EN", 2) == 0 || strncmp(line, "NF", 2) == 0)
+		else if (strncmp(line, "EN", 2) == 0 || strncmp(line, "NF", 2) == 0 ||
+			 (strncmp(line, "NS", 2) == 0 && item->op == STORE_APPEND))
 			item->result = STORE_MISS;
 		else if (strncmp(line, "EX", 2) == 0 || (strncmp(line, "NS", 2) == 0 && item->op == STORE_ADD))
 			item->result = STORE_EXISTS;

@@ -26,14 +26,16 @@ enum {
 	HEALTHY_MS = 5000, /* who lived this long did not die of a bad start */
 	BACKOFF_FIRST_MS = 100,
 	BACKOFF_MAX_MS = 10000,
-	DOORMEN = 2, /* workers that say 503 while the others finish */
+	HELPER_MS = 5000, /* what the helper may take to end behind workers that were killed */
+	DOORMEN = 2,      /* workers that say 503 while the others finish */
 	BURST_MAX = 64
 };
 
 enum phase { SERVING, DRAINING, KILLING };
 
 struct child {
-	pid_t pid; /* 0 = the slot is free */
+	pid_t pid;     /* 0 = the slot is free, unless … */
+	bool unburied; /* … its last worker has not been buried yet */
 	int generation;
 	bool leaving; /* has had its TERM */
 	bool doorman;
@@ -41,6 +43,10 @@ struct child {
 };
 
 static struct child children[STATS_SLOTS];
+static struct child helper;
+static int64_t helper_after_ms;
+static int helper_failures;
+static bool helper_done; /* nobody is left who would tell it anything, and it has been told to end */
 static int nudge_fd = -1;
 
 static struct super *self;
@@ -120,7 +126,7 @@ static int free_slot(void)
 	int i;
 
 	for (i = 0; i < STATS_SLOTS; i++)
-		if (!children[i].pid)
+		if (!children[i].pid && !children[i].unburied)
 			return i;
 	return -1;
 }
@@ -171,10 +177,17 @@ static void dismiss(struct child *c)
 	kill(c->pid, SIGTERM);
 }
 
+static int64_t backoff_ms(int count)
+{
+	int64_t pause = count > 7 ? BACKOFF_MAX_MS : (int64_t)BACKOFF_FIRST_MS << (count - 1);
+
+	return pause < BACKOFF_MAX_MS ? pause : BACKOFF_MAX_MS;
+}
+
 /* A worker that ended by itself is a bug or somebody's kill: say so, and do not start the next at once for ever. */
 static void mourn(const struct child *c, int status)
 {
-	int64_t now = clock_mono_ms(), pause;
+	int64_t now = clock_mono_ms();
 
 	if (WIFSIGNALED(status))
 		log_event(LOG_ERROR, "worker_died", "worker %d was ended by signal %d (%s)", (int)c->pid,
@@ -185,8 +198,65 @@ static void mourn(const struct child *c, int status)
 		return; /* no bad start, or one of many that died of the same event */
 	failures = now - spawn_after_ms >= HEALTHY_MS ? 1 : failures + 1;
 	last_failure_ms = now;
-	pause = failures > 7 ? BACKOFF_MAX_MS : (int64_t)BACKOFF_FIRST_MS << (failures - 1);
-	spawn_after_ms = now + (pause < BACKOFF_MAX_MS ? pause : BACKOFF_MAX_MS);
+	spawn_after_ms = now + backoff_ms(failures);
+}
+
+/* ---- the helper ---- */
+
+static bool helper_wanted(void)
+{
+	return self->helper && !helper_done && self->helper_wanted();
+}
+
+static void spawn_helper(void)
+{
+	pid_t parent = getpid(), pid;
+
+	if (helper.pid || clock_mono_ms() < helper_after_ms || !helper_wanted())
+		return;
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
+		if (getppid() != parent)
+			_exit(0);
+		prctl(PR_SET_NAME, self->helper_name);
+		exit(self->helper());
+	}
+	if (pid < 0) {
+		log_event(LOG_ERROR, "fork_failed", "cannot start %s: %s", self->helper_name, strerror(errno));
+		helper_after_ms = clock_mono_ms() + BACKOFF_MAX_MS;
+		return;
+	}
+	helper = (struct child){.pid = pid, .born_ms = clock_mono_ms()};
+}
+
+static void mourn_helper(int status)
+{
+	int64_t now = clock_mono_ms();
+
+	if (!(helper.leaving && WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
+		log_event(LOG_ERROR, "helper_died", "%s %d ended (%s %d): another one goes on where it was",
+			self->helper_name, (int)helper.pid, WIFSIGNALED(status) ? "signal" : "status",
+			WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+		helper_failures = now - helper.born_ms >= HEALTHY_MS ? 1 : helper_failures + 1;
+		helper_after_ms = now + backoff_ms(helper_failures);
+		helper_done = false;
+	}
+	helper.pid = 0;
+}
+
+static void bury(int slot)
+{
+	children[slot].unburied = self->bury && !self->bury(slot);
+}
+
+static void bury_rest(void)
+{
+	int i;
+
+	for (i = 0; i < used; i++)
+		if (children[i].unburied)
+			bury(i);
 }
 
 static void reap(void)
@@ -195,6 +265,10 @@ static void reap(void)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == helper.pid) {
+			mourn_helper(status);
+			continue;
+		}
 		for (i = 0; i < used && children[i].pid != pid; i++)
 			;
 		if (i == used)
@@ -206,6 +280,7 @@ static void reap(void)
 		channel_unfollow(self->stats, i);
 		atomic_store(&self->stats->slots[i].pid, 0);
 		atomic_store(&self->stats->slots[i].state, WORKER_NONE);
+		bury(i);
 	}
 }
 
@@ -283,6 +358,8 @@ static void reload(void)
 	generation++;
 	failures = 0;
 	spawn_after_ms = 0;
+	if (helper.pid)
+		dismiss(&helper); /* the next one starts where it ends */
 	fresh = self->limits.min > self->limits.spare ? self->limits.min : self->limits.spare;
 	atomic_store(&self->stats->spare, self->limits.spare);
 	spawn_many(fresh < self->limits.max ? fresh : self->limits.max);
@@ -300,6 +377,7 @@ static void kill_all(void)
 	int i;
 
 	phase = KILLING;
+	kill_at_ms = clock_mono_ms();
 	for (i = 0; i < used; i++)
 		if (children[i].pid)
 			kill(children[i].pid, SIGKILL);
@@ -334,10 +412,12 @@ static void drain(void)
 /* True when the last one has left. */
 static bool drained(void)
 {
-	int i, others = 0, doormen = 0;
+	int i, others = 0, doormen = 0, unburied = 0;
 
 	for (i = 0; i < used; i++)
-		if (children[i].pid && children[i].doorman)
+		if (children[i].unburied)
+			unburied++;
+		else if (children[i].pid && children[i].doorman)
 			doormen++;
 		else if (children[i].pid)
 			others++;
@@ -345,11 +425,17 @@ static bool drained(void)
 		for (i = 0; i < used; i++)
 			if (children[i].pid)
 				dismiss(&children[i]);
-	if (phase == DRAINING && others + doormen && clock_mono_ms() >= kill_at_ms) {
+	if (others + doormen == 0 && helper.pid && !helper.leaving && (unburied == 0 || phase == KILLING)) {
+		dismiss(&helper);
+		helper_done = true;
+	}
+	if (phase == DRAINING && (others + doormen || helper.pid) && clock_mono_ms() >= kill_at_ms) {
 		log_event(LOG_WARN, "drain_over", "%d workers did not finish in time: ended", others);
 		kill_all();
 	}
-	return others + doormen == 0;
+	if (phase == KILLING && helper.leaving && clock_mono_ms() >= kill_at_ms + HELPER_MS)
+		kill(helper.pid, SIGKILL);
+	return others + doormen == 0 && !helper.pid && (phase == KILLING || !helper_wanted());
 }
 
 /* ---- the loop ---- */
@@ -401,6 +487,8 @@ static int64_t wait_ms(int64_t watch_at_ms)
 		at = spawn_after_ms;
 	if (phase == DRAINING && kill_at_ms < at)
 		at = kill_at_ms;
+	if (!helper.pid && helper_after_ms > now && helper_after_ms < at)
+		at = helper_after_ms;
 	return at > now ? at - now : 0;
 }
 
@@ -420,6 +508,7 @@ int super_run(struct super *s)
 	fds[1] = (struct pollfd){nudge_fd, POLLIN, 0};
 	atomic_store(&s->stats->spare, s->limits.spare);
 	shrink_at_ms = clock_mono_ms() + SHRINK_MS;
+	spawn_helper();
 	balance();
 	atomic_store(&s->stats->config_loaded, 1);
 	for (;;) {
@@ -428,6 +517,9 @@ int super_run(struct super *s)
 		(void)n;
 		take_signals(fds[0].fd);
 		reap();
+		bury_rest();
+		if (phase != KILLING)
+			spawn_helper();
 		if (phase == SERVING) {
 			if (clock_mono_ms() >= watch_at_ms) {
 				watch_at_ms = clock_mono_ms() + WATCH_MS;

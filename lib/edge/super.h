@@ -25,6 +25,14 @@ struct super {
 	bool (*reload)(struct super_limits *limits);
 	/* A worker's whole life, in the child; its return value is the exit status. */
 	int (*worker)(int slot);
+	/* A process beside the workers, of which there is always one: it is there before them, gets a new configuration
+	 * by being started anew, and ends after them. NULL: none. Asked for whenever it would be started; false: there
+	 * is nothing for it to do. */
+	int (*helper)(void);
+	const char *helper_name; /* as ps and the log call it, at most 15 bytes */
+	bool (*helper_wanted)(void);
+	/* A worker is gone, and its slot is free when this is true; asked again soon if not. May be NULL. */
+	bool (*bury)(int slot);
 };
 
 /* Until told to stop. Returns the exit status of the process; in a child it does not return. */

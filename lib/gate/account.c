@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "edge/fcgi.h"
 #include "gate/cache_status.h"
+#include "gate/tell.h"
 #include "gate/txn.h"
 
 #include <string.h>
@@ -169,6 +170,7 @@ void account(struct txn *t)
 	}
 	if (logged && !travels)
 		log_write(&line);
+	tell_spent(t);
 }
 
 /* The request that it is for has had its answer, and its line. */
@@ -177,6 +179,7 @@ void account_refresh(struct txn *t)
 	static struct log_line line;
 	enum log_level level = level_of(t);
 
+	tell_spent(t);
 	if (!log_enabled(level))
 		return;
 	compose(&line, t, LOG_MAX_STDERR, level);

@@ -186,6 +186,20 @@ static const struct config_field limit_fields[] = {
 };
 const struct config_table limit_table = CONFIG_TABLE(limit_fields, limit);
 
+static const struct config_field ledger_fields[] = {
+	{"path", CONFIG_STRING, AT(config, ledger.path),
+		.doc = "the record of what was spent, on a disk of this host; by default ledger.db in server.run_dir; \"\": "
+		       "none, so that a budget is forgotten where memcached forgets it"},
+};
+static const struct config_table ledger_table = CONFIG_TABLE(ledger_fields, config);
+
+static const struct config_field cluster_fields[] = {
+	{"hosts", CONFIG_STRINGS, AT(config, cluster.hosts), .min = 1, .max = 64,
+		.doc = "names of all hosts that share these counters; by default this one"},
+	{"host", CONFIG_STRING, AT(config, cluster.host), .doc = "this one's name; by default the machine's"},
+};
+static const struct config_table cluster_table = CONFIG_TABLE(cluster_fields, config);
+
 static const struct config_field stream_fields[] = {
 	{"commit_after", CONFIG_DURATION, AT(config, stream.commit_after), "\"5s\"", .min = 0, .max = D_US,
 		.doc = "how long a stream waits for the provider's status before it says 200"},
@@ -213,6 +227,8 @@ static const struct config_field top_fields[] = {
 	{"cache", CONFIG_GROUP, .table = &cache_table, .doc = "remembered answers"},
 	{"limits", CONFIG_LIST, AT(config, limits), "[]", .min = 0, .max = 16, .table = &limit_table,
 		.doc = "who may do how much"},
+	{"ledger", CONFIG_GROUP, .table = &ledger_table, .doc = "what was spent, by whom, on what"},
+	{"cluster", CONFIG_GROUP, .table = &cluster_table, .doc = "several hosts, one budget"},
 	{"prices_file", CONFIG_STRING, AT(config, prices_file),
 		.doc = "a list of prices by the providers' names for models, beside this one"},
 	{"stream", CONFIG_GROUP, .table = &stream_table, .doc = "server-sent events"},
@@ -264,6 +280,10 @@ static bool load(struct config_reader *r, struct config *c, const char *path)
 		return false;
 	if (!c->memcached.counters)
 		c->memcached.counters = c->memcached.servers;
+	if (!c->ledger.path)
+		c->ledger.path = arena_printf(&c->arena, "%s/ledger.db", c->server.run_dir);
+	else if (!*c->ledger.path)
+		c->ledger.path = NULL;
 	return config_prices_load(r, c) && config_check(r, c) && load_keys(r, c) && config_prices_check(r, c);
 }
 

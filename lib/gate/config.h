@@ -136,6 +136,12 @@ struct config {
 	const char *prices_file;    /* NULL = none */
 	struct config_items prices; /* struct model: a name and its prices, from prices_file */
 	struct {
+		const char *path; /* NULL: none is kept */
+	} ledger;
+	struct {
+		const char **hosts, *host; /* host is one of hosts */
+	} cluster;
+	struct {
 		int64_t commit_after, heartbeat; /* µs */
 	} stream;
 	const char **forward_headers; /* of the client that go to the provider, and into the cache key */

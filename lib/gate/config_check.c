@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #define MILLION 1000000LL
 
@@ -110,6 +111,36 @@ static bool check_memcached(struct config_reader *r, struct config *c)
 			if (!store_server_valid(*s, &why))
 				return config_fail(r, names[i], "found \"%s\", %s", *s, why);
 	return true;
+}
+
+/* Every host must be known to all others by its own name: without one's share no counter is made. */
+static bool check_cluster(struct config_reader *r, struct config *c)
+{
+	const char **host, **other;
+	char name[256] = "";
+
+	if (!c->cluster.host) {
+		gethostname(name, sizeof(name) - 1);
+		c->cluster.host = arena_strdup(r->arena, name);
+	}
+	if (!config_name_valid(c->cluster.host))
+		return config_fail(
+			r, "cluster.host", "found \"%.80s\", expected 1 to 64 of A-Z a-z 0-9 . _ -", c->cluster.host);
+	if (!c->cluster.hosts) {
+		c->cluster.hosts = arena_alloc(r->arena, 2 * sizeof(*c->cluster.hosts));
+		c->cluster.hosts[0] = c->cluster.host;
+	}
+	for (host = c->cluster.hosts; *host; host++) {
+		if (!config_name_valid(*host))
+			return config_fail(r, "cluster.hosts", "found \"%.80s\", expected names of hosts", *host);
+		for (other = c->cluster.hosts; other < host; other++)
+			if (strcmp(*other, *host) == 0)
+				return config_fail(r, "cluster.hosts", "found \"%s\" twice", *host);
+	}
+	for (host = c->cluster.hosts; *host && strcmp(*host, c->cluster.host) != 0; host++)
+		;
+	return *host || config_fail(r, "cluster.hosts", "expected this host, \"%s\" (cluster.host), among them",
+				c->cluster.host);
 }
 
 /* Never silently unsealed: who names a secret wants one. */
@@ -316,7 +347,8 @@ bool config_check(struct config_reader *r, struct config *c)
 {
 	size_t i;
 
-	if (!check_server(r, c) || !check_forward_headers(r, c) || !check_memcached(r, c) || !check_seal(r, c))
+	if (!check_server(r, c) || !check_forward_headers(r, c) || !check_memcached(r, c) || !check_seal(r, c) ||
+		!check_cluster(r, c))
 		return false;
 	for (i = 0; i < c->providers.count; i++)
 		if (!check_provider(r, c, (struct provider *)c->providers.items + i))

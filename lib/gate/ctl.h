@@ -19,6 +19,7 @@ struct ctl_command {
 
 /* One a file. */
 extern const struct ctl_command ctl_key[], ctl_config[];
+enum ctl_status ctl_spend(int argc, char **argv);
 
 /* Runs what argv names inside the program, or shows its help. */
 enum ctl_status ctl_run(const struct ctl_command *program, int argc, char **argv);

@@ -38,8 +38,7 @@ static void add_who(struct who *w, const char *name, const char *value)
 	w->plain &= strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == len;
 }
 
-/* Of the key's entry in the keys file. Its name may be that of one for everybody. */
-static bool is_own(const struct txn *t, const struct limit *l)
+bool limit_is_own(const struct txn *t, const struct limit *l)
 {
 	const struct limit *own = t->key ? t->key->limits.items : NULL;
 
@@ -53,7 +52,7 @@ static void identity(const struct txn *t, const struct limit *l, char out[IDENTI
 	uint8_t hash[SHA256_BYTES];
 	size_t i;
 
-	if (l->per & PER_KEY || is_own(t, l))
+	if (l->per & PER_KEY || limit_is_own(t, l))
 		add_who(&w, "key", t->key->name);
 	if (l->per & PER_TEAM) /* a key without a team is a team of its own */
 		add_who(&w, t->key->team ? "team" : "alone", t->key->team ? t->key->team : t->key->name);
@@ -103,7 +102,7 @@ void limit_window(const struct limit *l, int64_t now_ms, int64_t *start_ms, int6
 /* "pv:c:rpm:key=alice:60:1764547200"; calls at the same time have no window, and slots below the name instead. */
 void limit_use(struct txn *t, const struct limit *l, int64_t now_ms, struct limit_use *use)
 {
-	const char *prefix = t->config->memcached.prefix, *own = is_own(t, l) ? "@" : "";
+	const char *prefix = t->config->memcached.prefix, *own = limit_is_own(t, l) ? "@" : "";
 	int64_t start;
 	char who[IDENTITY_MAX];
 
@@ -147,6 +146,7 @@ void limit_prepare(struct txn *t)
 	size_t i;
 
 	limit_uses(t);
+	budget_meet(t);
 	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
 		if (budget_counts(use->limit))
@@ -169,6 +169,7 @@ void limit_peek(struct txn *t)
 	size_t i, count = t->batch_count;
 
 	limit_uses(t);
+	budget_meet(t);
 	t->batch = items;
 	t->batch_count = 0;
 	for (i = 0; i < t->limit_count; i++) {

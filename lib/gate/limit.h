@@ -8,7 +8,7 @@
 #include "gate/txn.h"
 
 /* Room that they take in a batch. */
-enum { LIMIT_ITEMS = 2 * TXN_LIMITS };
+enum { LIMIT_ITEMS = 3 * TXN_LIMITS };
 
 /* The limit's window of this moment, for whoever asks. */
 void limit_use(struct txn *t, const struct limit *l, int64_t now_ms, struct limit_use *use);
@@ -17,6 +17,10 @@ void limit_window(const struct limit *l, int64_t now_ms, int64_t *start_ms, int6
 
 /* Fills t->limits: all that count this request; without a model, those that are not per model. */
 void limit_uses(struct txn *t);
+
+/* Whether it stands in the key's entry of the keys file, and counts that key alone. Its name may be that of one for
+ * everybody. */
+bool limit_is_own(const struct txn *t, const struct limit *l);
 
 /* For how long its counter is kept: longer than the window, for hosts whose clocks differ. */
 int64_t limit_ttl_s(const struct limit_use *use);

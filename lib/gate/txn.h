@@ -26,6 +26,7 @@ struct worker {
 	int slot_index;
 	struct store *store;
 	struct arena arena;
+	struct teller *teller; /* NULL: there is no bookkeeper */
 	bool supervised;
 };
 
@@ -62,6 +63,9 @@ struct limit_use {
 	struct store_item *look; /* of the batch */
 	int64_t settled;         /* of `used`, what has been spent for sure; -1 = nobody knows */
 	int64_t reserved;        /* for this request's call, as an upper bound */
+	uint64_t generation;     /* of the counter, where it lasts; 0 = unknown */
+	bool silent;             /* memcached did not say */
+	bool doubtful;           /* nor whether it has counted this */
 };
 
 struct txn {
@@ -120,6 +124,8 @@ struct txn {
 	struct answer_facts facts;
 	int64_t cost_pusd, saved_pusd; /* -1 = unknown */
 	bool cost_estimated;           /* the provider did not say what it used: it cannot have been more */
+	uint64_t held;                 /* what the bookkeeper calls this call's reservation; 0 = none */
+	bool booked;                   /* it has been told what the call has spent */
 	struct err err;
 	int64_t retry_after_ms; /* 0 = do not say */
 	const char *schema;     /* of a structured output: "invalid" or "unjudged"; NULL = nothing to say */
@@ -189,6 +195,7 @@ const char **relay_headers(struct txn *t);
 enum verdict stage_admin(struct txn *t);
 enum verdict stage_body(struct txn *t);
 enum verdict stage_purge(struct txn *t);
+enum verdict stage_spend(struct txn *t);
 enum verdict stage_models(struct txn *t);
 enum verdict stage_healthz(struct txn *t);
 enum verdict stage_readyz(struct txn *t);

@@ -6,6 +6,7 @@
 #include "edge/calls.h"
 #include "edge/fcgi.h"
 #include "edge/super.h"
+#include "gate/tell.h"
 
 struct store *worker_store(const struct config *c, struct stats *stats)
 {
@@ -43,11 +44,16 @@ int worker_run(struct worker *w, void (*before)(struct worker *w))
 	calls_end(w->stats, w->slot_index); /* whoever had the slot before may have died in a call */
 	for (;;) {
 		become_idle(w);
+		if (w->teller)
+			teller_idle(w->teller);
 		if (!fcgi_accept())
-			return 0;
+			break;
 		become_busy(w);
 		if (before)
 			before(w);
 		txn_run(w);
 	}
+	if (w->teller)
+		teller_end(w->teller);
+	return 0;
 }

@@ -53,6 +53,11 @@ def children(pid):
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def workers_of(pid):
+    """Its children, but for the one that keeps the ledger."""
+    return [child for child in children(pid) if Path(f"/proc/{child}/comm").read_text() == "pavise\n"]
+
+
 def pss_kb(pid):
     """0 for a process that has just ended."""
     try:
@@ -198,7 +203,7 @@ class Stage:
         process = self.start(name, ["spawn-fcgi", "-n", "-s", sock, "-b", "4096", "--",
                                     BUILD / "pavise", "--config", run_dir / "pavise.json"])
         wait_for(name, lambda: process.poll() is not None or sock.exists() and
-                 len(children(process.pid)) >= workers["min"])
+                 len(workers_of(process.pid)) >= workers["min"])
         if process.poll() is not None:
             fail(f"pavise has ended:\n{(self.folder / f'{name}.log').read_text()}")
         return process

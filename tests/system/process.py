@@ -47,6 +47,14 @@ def children(pid):
         return []
 
 
+def comm(pid):
+    """What ps calls it; None for one that is gone."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return None
+
+
 def alive(pid):
     """Whether there is such a process (a zombie is none)."""
     try:

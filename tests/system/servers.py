@@ -24,7 +24,7 @@ import urllib.parse
 import fastcgi
 from client import Client
 from logs import Log
-from process import BUILD, PATIENCE, ROOT, Ends, Process, children, free_port, listens, wait_until
+from process import BUILD, PATIENCE, ROOT, Ends, Process, children, comm, free_port, listens, wait_until
 from provider import FakeProvider
 
 KEYS = {  # in clear text each key is its name, unless it says its own sha256
@@ -276,8 +276,12 @@ class Pavise(Ends):
         return False
 
     def workers(self):
-        """The pids of its children."""
-        return children(self.pid)
+        """The pids of its children, but for the one that keeps the ledger."""
+        return [pid for pid in children(self.pid) if comm(pid) == "pavise"]
+
+    def bookkeeper(self):
+        """Its pid, or None."""
+        return next((pid for pid in children(self.pid) if comm(pid) == "pavise-ledger"), None)
 
     def deaths(self):
         """Log lines of workers that crashed or were killed."""

@@ -226,7 +226,7 @@ def test_completions_and_embeddings(start):
     assert left(stack.client) == before - 5 * IN
     hit = stack.client.post({"model": "demo", "input": "hello"}, path="/v1/embeddings")
     assert (hit.cache, cost_of(hit.headers)) == ("HIT", 0) and left(stack.client) == before - 5 * IN
-    reconfigure(stack, {"limits": [usd("0.0005", "tiny")]})
-    assert left(stack.client) == Decimal("0.0005")
+    reconfigure(stack, {"limits": [usd(10 - before + 5 * IN + Decimal("0.0005"), "tiny")]})
+    assert left(stack.client) == Decimal("0.0005")  # what was spent today counts in a new budget, too
     answer = stack.client.post({"model": "demo", "input": "hello " * 200}, path="/v1/embeddings")
     assert (answer.status, answer.error["code"]) == (429, "insufficient_quota")
