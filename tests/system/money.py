@@ -26,6 +26,13 @@ def budget(*limits, **model):
     return {"limits": list(limits or [usd()]), "models": {"demo": model}}
 
 
+def reconfigure(stack, over):
+    """Until no worker is left that knows anything else."""
+    old = set(stack.pavise.workers())
+    stack.pavise.change(over)
+    wait_until(lambda: not old & set(stack.pavise.workers()), what="new workers")
+
+
 def left(client):
     """What is left of the tightest limit of money, what is set aside at this moment taken off."""
     return Decimal(client.get("/v1/models").headers["x-pavise-budget-remaining-usd"])

@@ -10,7 +10,7 @@ import pytest
 from client import ask, unique
 from money import COST, IN, MAX_OUTPUT, OUT, budget, cost_of, left, logged, tokens, usage, usd, wait_left
 from process import wait_until
-from procs import owner_of
+from procs import let_go, owner_of
 from provider import chunk, completion, usage_chunk
 
 START = Decimal("10")
@@ -52,10 +52,11 @@ def test_a_stream_is_settled_before_it_is_done(rich):
         assert Decimal(stream.headers["x-pavise-budget-remaining-usd"]) == left(rich.client) < START - MAX_OUTPUT * OUT
         call.event(chunk(finish="stop"))
         call.event(usage_chunk())
-        call.end_stream()
+        call.event("[DONE]")  # and its response goes on
         while stream.next_data().data != "[DONE]":
             pass
         assert left(rich.client) == START - COST
+        let_go(call)
     assert logged(rich.log_of(stream)) == COST
 
 
@@ -184,6 +185,19 @@ def test_a_stream_without_usage(rich):
     estimated(rich, stream, 500)
 
 
+def test_a_stream_that_is_whole_and_does_not_say_so(rich):
+    """Its usage is no count on the way."""
+    def script(call):
+        call.stream_head()
+        call.event(chunk("a"))
+        call.event(chunk(finish="stop"))
+        call.event(usage_chunk())
+        call.end_stream(done=False)
+    answer = rich.client.post(ask(rich.provider.on(script), stream=True))
+    line = rich.log_of(answer)
+    assert logged(line) == COST and "cost_estimated" not in line and left(rich.client) == START - COST
+
+
 def test_an_estimate_is_never_more_than_was_set_aside(rich):
     answer = rich.client.chat(provider_says(rich, content="x" * 500, usage=None), max_tokens=20)
     assert 20 * OUT < logged(rich.log_of(answer)) < 700 * IN + 20 * OUT
@@ -221,7 +235,7 @@ def test_a_client_that_leaves_a_stream(rich):
         stream.next_data()
     stream.close()
     assert call.peer_gone(15)
-    call.close()
+    let_go(call)
     estimated(rich, stream, 500)
 
 
@@ -236,7 +250,7 @@ def leaves(stack, fields, events):
         stream.next_data()
     stream.close()
     assert call.peer_gone(15)
-    call.close()
+    let_go(call)
     return wait_until(lambda: stack.lines(stream.request_id), what="its line")[0]
 
 
@@ -326,6 +340,19 @@ def test_a_refresh_that_there_is_no_money_for_is_not_made(start):
     stack.pavise.term()
     wait_until(lambda: not stack.pavise.process.running())
     assert stack.provider.calls(prompt) == 1 and not refreshes(stack)
+
+
+@pytest.mark.parametrize("fails,costs", [(lambda call: call.error(500), False), (lambda call: call.close(), True)],
+                         ids=["refused", "broken"])
+def test_a_stale_answer_does_not_make_the_call_cheaper_that_failed(start, fails, costs):
+    stack = start({**budget(usd(START)), "cache": {"ttl": "1s", "stale_if_error": "1h"}})
+    prompt = unique()
+    assert stack.client.chat(prompt).cache == "MISS"
+    before = left(stack.client)
+    stack.provider.on(fails, prompt)
+    stale = wait_until(lambda: (a := stack.client.chat(prompt)).cache == "STALE" and a)
+    assert (cost_of(stale.headers) > MAX_OUTPUT * OUT) == costs and left(stack.client) == before - cost_of(stale.headers)
+    assert stack.log_of(stale).get("cost_estimated", False) == costs and stale.headers["x-pavise-saved-usd"]
 
 
 # ── Workers that die, answers that are told ───────────────────────────────────────────────────────────────────────────
