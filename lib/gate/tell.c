@@ -1,4 +1,8 @@
-/* Hits are summed up in memory, so that a thousand of them are one message and none of them waits for it. */
+/*
+ * Hits are summed up in memory, so that a thousand of them are one message and none of them waits for it. A worker that
+ * waits in accept() can tell nothing, and when it gets the next request nobody knows: a thread of its own tells what is
+ * due then. Nothing but this file is touched by it, under the lock.
+ */
 #include "gate/tell.h"
 
 #include "base/clock.h"
@@ -7,10 +11,14 @@
 #include "gate/budget.h"
 #include "gate/limit.h"
 
+#include <errno.h>
 #include <poll.h>
-#include <stdio.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 enum {
 	EVERY_US = 1000 * 1000, /* sums are told */
@@ -43,6 +51,9 @@ struct teller {
 	struct sum sums[SUMS];
 	size_t sum_count;
 	int64_t due_us; /* when the sums are to be told */
+	pthread_mutex_t lock;
+	int wake;         /* an eventfd; -1 = there is no thread yet */
+	int64_t wakes_us; /* when the thread looks by itself */
 	struct guess {
 		uint64_t counter, generation;
 		int64_t asked_us; /* when a request that could do without it has last asked for it */
@@ -59,6 +70,9 @@ struct teller *teller_new(const struct queue *queue, struct stats_slot *slot)
 	r->queue = queue;
 	r->slot = slot;
 	r->last = &r->letters;
+	pthread_mutex_init(&r->lock, NULL);
+	r->wake = -1;
+	r->wakes_us = INT64_MAX;
 	do
 		hash_random(&r->life, sizeof(r->life));
 	while (r->life == 0);
@@ -114,6 +128,16 @@ static bool send_note(struct teller *r, struct note *n, int64_t timeout_us, bool
 	return or_keep;
 }
 
+static bool send_locked(struct teller *r, struct note *n, int64_t timeout_us, bool or_keep)
+{
+	bool sent;
+
+	pthread_mutex_lock(&r->lock);
+	sent = send_note(r, n, timeout_us, or_keep);
+	pthread_mutex_unlock(&r->lock);
+	return sent;
+}
+
 /* ---- who ---- */
 
 static const char *short_name(struct txn *t, const char *name)
@@ -155,16 +179,18 @@ static struct ledger_who who_of(struct txn *t)
 bool tell_hold(struct txn *t, int64_t at_s, int64_t tokens, int64_t pusd)
 {
 	struct teller *r = t->worker->teller;
-	struct note n = {.kind = NOTE_HOLD,
-		.hold = r->number + 1,
-		.at_s = at_s,
-		.who = who_of(t),
-		.amounts = {.tokens = tokens, .cost_pusd = pusd}};
+	struct note n = {
+		.kind = NOTE_HOLD, .at_s = at_s, .who = who_of(t), .amounts = {.tokens = tokens, .cost_pusd = pusd}};
 
-	if (!send_note(r, &n, t->config->memcached.timeout, false))
-		return false;
-	t->held = n.hold;
-	return true;
+	bool sent;
+
+	pthread_mutex_lock(&r->lock);
+	n.hold = r->number + 1; /* which is what the message will be */
+	sent = send_note(r, &n, t->config->memcached.timeout, false);
+	pthread_mutex_unlock(&r->lock);
+	if (sent)
+		t->held = n.hold;
+	return sent;
 }
 
 void tell_settle(
@@ -173,7 +199,7 @@ void tell_settle(
 	struct note n = {.kind = NOTE_SETTLE, .hold = t->held, .at_s = at_s, .amounts = *a, .counted_count = count};
 
 	memcpy(n.counted, counted, count * sizeof(*counted));
-	send_note(t->worker->teller, &n, 0, true);
+	send_locked(t->worker->teller, &n, 0, true);
 	t->held = 0;
 }
 
@@ -194,7 +220,7 @@ bool tell_want(struct txn *t, const struct limit_use *use, int64_t timeout_us)
 		.user = l->per & PER_USER ? who.user : NULL,
 		.ip = l->per & PER_IP ? who.ip : NULL,
 		.model = l->per & PER_MODEL ? who.model : NULL};
-	return send_note(t->worker->teller, &n, timeout_us, false);
+	return send_locked(t->worker->teller, &n, timeout_us, false);
 }
 
 /* ---- sums ---- */
@@ -247,29 +273,35 @@ static int64_t known(int64_t n)
 	return n > 0 ? n : 0;
 }
 
+static void add_spent(const struct txn *t, struct ledger_amounts *a)
+{
+	a->calls++;
+	a->input_tokens += known(t->facts.input_tokens);
+	a->cached_tokens += known(t->facts.cached_tokens);
+	a->output_tokens += known(t->facts.output_tokens);
+	a->tokens += known(t->facts.input_tokens) + known(t->facts.output_tokens);
+	a->cost_pusd += known(t->cost_pusd);
+	a->estimated += t->cost_estimated;
+}
+
 void tell_spent(struct txn *t)
 {
 	struct teller *r = t->worker->teller;
 	struct ledger_who who;
 	struct sum *s;
-	bool spent = t->called && !t->booked;
 
 	if (!r || !t->key || !t->model)
 		return;
 	who = who_of(t);
+	pthread_mutex_lock(&r->lock);
 	s = sum_of(r, clock_real_ms() / 1000, &who);
 	s->amounts.requests += !t->behind;
 	s->amounts.saved_pusd += known(t->saved_pusd);
-	if (!spent)
-		return;
-	s->amounts.calls++;
-	s->amounts.input_tokens += known(t->facts.input_tokens);
-	s->amounts.cached_tokens += known(t->facts.cached_tokens);
-	s->amounts.output_tokens += known(t->facts.output_tokens);
-	s->amounts.tokens += known(t->facts.input_tokens) + known(t->facts.output_tokens);
-	s->amounts.cost_pusd += known(t->cost_pusd);
-	s->amounts.estimated += t->cost_estimated;
-	r->due_us = 0; /* money that is spent is told at once */
+	if (t->called && !t->booked) {
+		add_spent(t, &s->amounts);
+		r->due_us = 0; /* money that is spent is told at once */
+	}
+	pthread_mutex_unlock(&r->lock);
 }
 
 /* ---- generations ---- */
@@ -320,28 +352,71 @@ bool teller_may_ask(struct teller *r, const char *counter)
 
 /* ---- between two requests ---- */
 
+static void tell_what_is_due(struct teller *r)
+{
+	if (r->sum_count && clock_mono_us() >= r->due_us)
+		tell_sums(r);
+	deliver_waiting(r, 0);
+}
+
+static void *keep_telling(void *teller)
+{
+	struct teller *r = teller;
+	struct pollfd fds[2] = {{r->wake, POLLIN, 0}, {queue_writers_fd(r->queue), POLLOUT, 0}};
+	int64_t left_us;
+	uint64_t count;
+	bool full;
+
+	for (;;) {
+		pthread_mutex_lock(&r->lock);
+		tell_what_is_due(r);
+		full = r->letters;
+		r->wakes_us = r->sum_count ? r->due_us : INT64_MAX;
+		left_us = r->wakes_us - clock_mono_us();
+		pthread_mutex_unlock(&r->lock);
+		poll(fds, full ? 2 : 1, r->wakes_us == INT64_MAX ? -1 : (int)(left_us / 1000) + 1);
+		if (fds[0].revents && read(r->wake, &count, sizeof(count)) < 0)
+			continue;
+	}
+	return NULL;
+}
+
+/* Signals are for the thread that accepts: they end its accept(). */
+static void begin_to_keep(struct teller *r)
+{
+	sigset_t all, before;
+	pthread_t thread;
+
+	r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (r->wake < 0 || pthread_create(&thread, NULL, keep_telling, r) != 0)
+		die("a thread: %s", strerror(errno));
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_detach(thread);
+}
+
 void teller_idle(struct teller *r)
 {
-	struct pollfd fds[2] = {{0, POLLIN, 0}, {queue_writers_fd(r->queue), POLLOUT, 0}};
-	int64_t now_us;
+	const uint64_t one = 1;
+	bool wake;
 
-	while (r->sum_count || r->letters) {
-		now_us = clock_mono_us();
-		if (r->sum_count && now_us >= r->due_us)
-			tell_sums(r);
-		else if (r->letters)
-			deliver_waiting(r, 0);
-		if (!r->sum_count && !r->letters)
-			return;
-		if (poll(fds, r->letters ? 2 : 1,
-			    r->sum_count ? (int)((r->due_us > now_us ? r->due_us - now_us : 0) / 1000) + 1 : -1) != 0 &&
-			fds[0].revents)
-			return;
-	}
+	pthread_mutex_lock(&r->lock);
+	tell_what_is_due(r);
+	wake = r->letters || (r->sum_count && r->due_us < r->wakes_us);
+	pthread_mutex_unlock(&r->lock);
+	if (!wake)
+		return;
+	if (r->wake < 0)
+		begin_to_keep(r);
+	else if (write(r->wake, &one, sizeof(one)) < 0)
+		return; /* it is awake */
 }
 
 void teller_end(struct teller *r)
 {
+	pthread_mutex_lock(&r->lock);
 	tell_sums(r);
 	deliver_waiting(r, LAST_WAIT_US);
+	pthread_mutex_unlock(&r->lock);
 }

@@ -32,7 +32,7 @@ void teller_forget(struct teller *r, const char *counter);
 /* Whether a request that could do without the counter may ask for it, and wait: not so soon after one that has. */
 bool teller_may_ask(struct teller *r, const char *counter);
 
-/* Before a request is waited for: until there is one (on fd 0), tells what could not be told, or not yet. */
+/* Before a request is waited for: tells what is due, and has a thread tell the rest when it is. */
 void teller_idle(struct teller *r);
 /* Before the worker leaves: tells everything, and waits for it as long as it may. */
 void teller_end(struct teller *r);
