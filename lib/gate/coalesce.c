@@ -151,6 +151,8 @@ enum verdict stage_coalesce(struct txn *t)
 		nameless += stream == 0;
 		if (stream)
 			how = follow(t, channel, stream, false, &verdict);
+		if (how == FOLLOW_AGAIN && (verdict = lookup_again(t)) != NEXT) /* not one after the other */
+			return verdict;
 	}
 	if (how == FOLLOW_DONE)
 		return verdict;

@@ -42,8 +42,10 @@ void lead_event(struct txn *t, const char *data, size_t len);
  * t->lead. */
 void lead_pump(struct txn *t);
 int64_t lead_next_us(const struct txn *t);
-/* Whether anybody follows now: while they do, the call goes on without the client that began it. */
+/* Whether anybody is known to follow now. */
 bool lead_followed(struct txn *t);
+/* The same where the client has gone, before the call is ended for it: with one more look at other hosts. */
+bool lead_goes_on(struct txn *t);
 /* How it ended. The answer's facts are in t->facts; t->stored says whether it was remembered. */
 struct lead_answer {
 	struct json_object *completion; /* NULL: it is none that we can read, or the events are all there is of it */

@@ -13,6 +13,7 @@
 #include "gate/lookup.h"
 #include "gate/price.h"
 #include "gate/published.h"
+#include "gate/relay.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -230,12 +231,54 @@ static void take_call(struct txn *t, struct json_object *end)
 	t->schema_detail = detail ? arena_strdup(t->arena, detail) : NULL;
 }
 
+/* Waits for a memcached that is late. False: in vain. */
+static bool fetch(struct follow *f, struct store_item *item)
+{
+	while (follow_run(f, item, 1) != ON) {
+		if (!is_patient(f))
+			return false;
+		channel_wait(f->channel, atomic_load(&f->channel->seq), FOLLOW_WATCH_US);
+	}
+	return true;
+}
+
+/* What lies apart from the end, because it can be large. */
+static struct store_item answer_item(struct follow *f)
+{
+	char key[FOLLOW_NAME];
+
+	f->t->value_max = (size_t)f->t->model->provider->max_response;
+	return (struct store_item){.op = STORE_GET,
+		.pool = STORE_CACHE,
+		.key = arena_strdup(f->t->arena, follow_key_of(f, key, "answer"))};
+}
+
+/* The provider's own words. False: there are none, or they cannot be had. */
+static bool take_body(struct follow *f, struct buf *text)
+{
+	const char *body = json_get_str(f->end, "body");
+	struct store_item item;
+	struct hash_part bytes;
+
+	if (body) {
+		buf_adds(text, body);
+		return true;
+	}
+	if (!json_get_bool(f->end, "body_apart", false))
+		return false;
+	item = answer_item(f);
+	if (!fetch(f, &item) || !value_open(f->t, &item, true, &bytes))
+		return false;
+	buf_add(text, bytes.bytes, bytes.len);
+	return true;
+}
+
 static enum followed leader_failed(struct follow *f)
 {
 	struct txn *t = f->t;
-	const char *body = json_get_str(f->end, "body"), *message = json_get_str(f->end, "message");
+	const char *message = json_get_str(f->end, "message");
 	int64_t code = json_get_int(f->end, "error", ERR_INTERNAL);
-	struct buf text = BUF_INIT(4 << 20);
+	struct buf text = BUF_INIT(EVENTS_MAX);
 
 	t->cache = CACHE_COLLAPSED;
 	take_call(t, f->end);
@@ -244,25 +287,39 @@ static enum followed leader_failed(struct follow *f)
 	t->upstream_status = (int)json_get_int(f->end, "upstream_status", 0);
 	txn_fail(t, code > ERR_NONE && code < ERR_COUNT ? (enum err_code)code : ERR_INTERNAL,
 		json_get_str(f->end, "param"), "%s", message ? message : "");
-	if (!body)
+	if (!take_body(f, &text))
 		return done(f, FAILED);
-	buf_adds(&text, body);
 	answer_provider_error(t, (int)json_get_int(f->end, "status", 502), &text);
 	buf_release(&text);
 	return done(f, ANSWERED);
 }
 
-/* What the provider said in one body that is no entry, to those who want it in one body. */
+/* As the leader does whose provider does not know what a stream is. */
+static bool play_raw(struct follow *f, struct hash_part bytes)
+{
+	size_t max_weight = RELAY_TREE_GROWTH * (size_t)f->t->model->provider->max_response;
+	struct json_object *completion = json_parse_leniently(bytes.bytes, bytes.len, max_weight);
+	bool good = completion && relay_whole_events(f->t, completion, &f->out);
+
+	json_object_put(completion);
+	return good;
+}
+
+/* What the provider said in one body that is no entry. */
 static enum followed serve_raw(struct follow *f, const struct store_item *item)
 {
 	struct txn *t = f->t;
 	struct hash_part bytes;
 
-	if (t->chat.stream || !value_open(t, item, true, &bytes))
+	if (!value_open(t, item, true, &bytes) || (t->chat.stream && !play_raw(f, bytes)))
 		return FOLLOW_AGAIN;
 	t->cache = CACHE_COLLAPSED;
 	take_facts(t, f->end);
 	take_call(t, f->end);
+	if (t->chat.stream) {
+		write_out(f);
+		return done(f, ANSWERED);
+	}
 	return done(f, answer_whole(t, 200, "application/json", &bytes, 1));
 }
 
@@ -273,22 +330,16 @@ static enum followed serve_raw(struct follow *f, const struct store_item *item)
 static enum followed serve_whole(struct follow *f, const char *where)
 {
 	struct txn *t = f->t;
-	char key[FOLLOW_NAME];
 	struct store_item item = {.op = STORE_GET, .pool = STORE_CACHE, .key = t->cache_key};
 	struct cache_entry e;
 	enum verdict verdict;
 
 	if (strcmp(where, "streamed") == 0)
 		return FOLLOW_AGAIN;
-	if (strcmp(where, "stored") != 0) {
-		item.key = arena_strdup(t->arena, follow_key_of(f, key, "answer"));
-		t->value_max = (size_t)t->model->provider->max_response;
-	}
-	while (follow_run(f, &item, 1) != ON) {
-		if (!is_patient(f))
-			return FOLLOW_ALONE;
-		channel_wait(f->channel, atomic_load(&f->channel->seq), FOLLOW_WATCH_US);
-	}
+	if (strcmp(where, "stored") != 0)
+		item = answer_item(f);
+	if (!fetch(f, &item))
+		return FOLLOW_ALONE;
 	if (strcmp(where, "raw") == 0)
 		return serve_raw(f, &item);
 	if (!cache_read(t, &item, true, t->cache_hash, &e) || !epoch_fits(&e, t->epochs))
@@ -315,6 +366,13 @@ static uint32_t batches_of(struct json_object *end)
 	return batches > 0 ? (uint32_t)batches : 0;
 }
 
+/* A stream in which there was nothing for this client to see. */
+static bool saw_all(const struct follow *f, const char *how, enum step step)
+{
+	return strcmp(how, "streamed") == 0 && f->live && step == ON && json_get_bool(f->end, "stream", false) &&
+	       f->next == json_get_int(f->end, "batches", -1);
+}
+
 /* With all that the end speaks of delivered; `step`: or not. */
 static enum followed finish(struct follow *f, enum step step)
 {
@@ -326,7 +384,7 @@ static enum followed finish(struct follow *f, enum step step)
 		return leader_failed(f);
 	if (f->begun && (step != ON || f->next != json_get_int(f->end, "batches", -1)))
 		return broken(f);
-	if (!f->begun)
+	if (!f->begun && !saw_all(f, how, step))
 		return serve_whole(f, how);
 	take_facts(f->t, f->end);
 	take_call(f->t, f->end);

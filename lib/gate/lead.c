@@ -21,7 +21,8 @@ enum {
 	RENEW_SLACK_US = 250000, /* an event that comes within it saves waking up for the lease alone */
 	KEPT_MAX = 4 << 20,      /* of events that nobody has wanted yet; beyond it, who comes late waits for the end */
 	EVENTS_MAX = 64 << 20,   /* in one go */
-	SHARED_S = 60            /* an answer that is not remembered, for those who wait for it */
+	SHARED_S = 60,           /* an answer that is not remembered, for those who wait for it */
+	END_BODY_MAX = 64 * 1024 /* of a provider's error, within the end */
 };
 
 struct lead {
@@ -225,6 +226,13 @@ bool lead_followed(struct txn *t)
 	return t->lead && (t->lead->remote || channel_followers(t->worker->stats, t->lead->lease.nonce) > 0);
 }
 
+bool lead_goes_on(struct txn *t)
+{
+	if (t->lead && !lead_followed(t)) /* another host may have come since the last look */
+		look_for_others(t);
+	return lead_followed(t);
+}
+
 void lead_event(struct txn *t, const char *data, size_t len)
 {
 	struct lead *l = t->lead;
@@ -289,6 +297,7 @@ static void say_end(struct txn *t, struct json_object *end)
 	struct lead *l = t->lead;
 	char key[COALESCE_NAME + 16];
 
+	json_set_bool(end, "stream", t->chat.stream);
 	json_set_int(end, "batches", l->lost || l->waiting ? -1 : (int64_t)l->batches);
 	buf_reset(&l->text);
 	json_print(&l->text, end);
@@ -332,22 +341,26 @@ static bool put_raw(struct txn *t, const char *key, const struct buf *raw)
 {
 	struct value v;
 
+	t->value_max = (size_t)t->model->provider->max_response;
 	return value_pack(t, key, SHARED_S, raw, &v) && value_store(t, &v);
+}
+
+static const char *answer_key(const struct txn *t)
+{
+	return arena_printf(t->arena, "%s:answer", t->lead->name);
 }
 
 /* What has become of the answer: "stored" under the question; "shared" or as it is ("raw") under the stream's name,
  * however large; or "streamed" only. */
 static const char *share(struct txn *t, const struct lead_answer *a)
 {
-	const char *key = arena_printf(t->arena, "%s:answer", t->lead->name);
-
 	if (t->stored)
 		return "stored";
 	store_again(t->worker->store);
 	t->value_max = (size_t)t->model->provider->max_response;
-	if (a->completion && cache_put_under(t, key, SHARED_S, a->completion, a->script, a->script_len))
+	if (a->completion && cache_put_under(t, answer_key(t), SHARED_S, a->completion, a->script, a->script_len))
 		return "shared";
-	return a->raw && put_raw(t, key, a->raw) ? "raw" : "streamed";
+	return a->raw && put_raw(t, answer_key(t), a->raw) ? "raw" : "streamed";
 }
 
 void lead_end(struct txn *t, const struct lead_answer *answer)
@@ -380,6 +393,16 @@ void lead_end(struct txn *t, const struct lead_answer *answer)
 	json_object_put(end);
 }
 
+/* The provider's own words: a large body lies where a whole answer would. */
+static void add_body(struct txn *t, struct json_object *end, int status, const struct buf *body)
+{
+	json_set_int(end, "status", status);
+	if (body->len > END_BODY_MAX && put_raw(t, answer_key(t), body))
+		json_set_bool(end, "body_apart", true);
+	else
+		json_set(end, "body", json_object_new_string_len(body->data, (int)body->len));
+}
+
 void lead_end_failed(struct txn *t, int status, const struct buf *body)
 {
 	struct json_object *end;
@@ -402,9 +425,7 @@ void lead_end_failed(struct txn *t, int status, const struct buf *body)
 	json_set_int(end, "upstream_status", t->upstream_status);
 	json_set_str(end, "upstream_request_id", t->upstream_request_id);
 	if (body)
-		json_set_int(end, "status", status);
-	if (body)
-		json_set(end, "body", json_object_new_string_len(body->data, (int)body->len));
+		add_body(t, end, status, body);
 	say_end(t, end);
 	json_object_put(end);
 }

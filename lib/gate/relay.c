@@ -59,7 +59,7 @@ static bool goes_on(void *ctx)
 	struct relay *r = ctx;
 
 	r->t->client_gone = true;
-	return lead_followed(r->t);
+	return lead_goes_on(r->t);
 }
 
 static int on_tick(void *ctx)
@@ -68,7 +68,7 @@ static int on_tick(void *ctx)
 
 	lead_pump(r->t);
 	slots_pump(r->t);
-	if (r->t->client_gone && !lead_followed(r->t))
+	if (r->t->client_gone && !lead_goes_on(r->t))
 		return -1;
 	return clock_mono_us() >= relay_stream_next_tick(r) ? relay_stream_tick(r) : 0;
 }
@@ -178,7 +178,8 @@ static enum verdict judge(struct relay *r, const struct upstream_report *report)
 {
 	struct txn *t = r->t;
 
-	if (t->client_gone && !r->done && (report->end == UPSTREAM_GONE || report->end == UPSTREAM_STOPPED))
+	if (t->client_gone && !r->done && !t->err.code && !r->body.overflow &&
+		(report->end == UPSTREAM_GONE || report->end == UPSTREAM_STOPPED))
 		return txn_fail(t, ERR_CLIENT_GONE, NULL, "The client left before the answer was complete.");
 	if (t->err.code && r->body.len) { /* the provider's own words, in mid-stream */
 		lead_end_failed(t, err_kind(t->err.code)->status, &r->body);

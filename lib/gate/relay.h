@@ -53,5 +53,7 @@ enum verdict relay_stream_end(struct relay *r);
 /* The provider's body is here. */
 enum verdict relay_whole_answer(struct relay *r);
 enum verdict relay_whole_error(struct relay *r, const struct upstream_head *head);
+/* Adds an answer that came as one body as the stream that was asked for, to its [DONE]. False: it is none. */
+bool relay_whole_events(const struct txn *t, struct json_object *completion, struct buf *out);
 
 #endif

@@ -124,7 +124,7 @@ int relay_stream_flush(struct relay *r)
 		ok = answer_push(r->t);
 	}
 	buf_reset(&r->out);
-	return ok || lead_followed(r->t) ? 0 : -1;
+	return ok || lead_goes_on(r->t) ? 0 : -1;
 }
 
 int relay_stream_data(struct relay *r, const char *bytes, size_t len)
@@ -160,9 +160,9 @@ int relay_stream_tick(struct relay *r)
 	if (r->done)
 		return -1;
 	if (relay_stream_begin(r) != 0)
-		return lead_followed(r->t) ? 0 : -1;
+		return lead_goes_on(r->t) ? 0 : -1;
 	r->written_us = clock_mono_us();
-	return answer_comment(r->t, "keep-alive") || lead_followed(r->t) ? 0 : -1;
+	return answer_comment(r->t, "keep-alive") || lead_goes_on(r->t) ? 0 : -1;
 }
 
 /* A stream that is whole, but does not say so, is not remembered. */

@@ -17,22 +17,29 @@ static int add_event(void *out, const char *chunk, size_t len)
 	return 0;
 }
 
+bool relay_whole_events(const struct txn *t, struct json_object *completion, struct buf *out)
+{
+	struct replay replay = {.form = t->endpoint->operation->form,
+		.completion = completion,
+		.script = "",
+		.include_usage = t->chat.include_usage,
+		.emit = add_event,
+		.ctx = out};
+
+	if (stream_replay(&replay) != 0)
+		return false;
+	sse_write_data(out, "[DONE]", 6);
+	return !out->overflow;
+}
+
 /* A stream was asked for, but the provider answered in one piece: it is played as a stream. */
 static enum verdict play(struct relay *r, struct json_object *completion)
 {
-	struct replay replay = {.form = r->t->endpoint->operation->form,
-		.completion = completion,
-		.script = "",
-		.include_usage = r->t->chat.include_usage,
-		.emit = add_event,
-		.ctx = &r->out};
-
-	if (stream_replay(&replay) != 0)
+	if (!relay_whole_events(r->t, completion, &r->out))
 		return txn_fail(r->t, ERR_PROVIDER_INVALID, NULL,
 			"The provider '%s' answered with something that is not a chat "
 			"completion.",
 			r->t->model->provider->name);
-	sse_write_data(&r->out, "[DONE]", 6);
 	if (relay_stream_begin(r) == 0)
 		answer_piece(r->t, r->out.data, r->out.len, true);
 	return ANSWERED;

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+import fastcgi
 from client import ask, events_of, unique
 from process import wait_until
 from procs import owner_of
@@ -377,7 +378,8 @@ def test_a_leader_killed_before_its_first_token(start, pool):
         answers = [f.result() for f in [first, *others]]
     good = [a for a in answers if a.status == 200]
     assert len(good) == 9 - 3 and stack.provider.calls(prompt) == 4
-    assert states(good) == {"MISS": 1, "COLLAPSED": 5}
+    said = states(good)
+    assert said["MISS"] == 1 and said["COLLAPSED"] + said["HIT"] == 5  # who wakes last finds it remembered
 
 
 def test_a_leader_killed_in_mid_stream(start, pool):
@@ -450,6 +452,23 @@ def test_a_stream_followed_on_another_host(hosts):
     for s in there:
         assert last(s) == "[DONE]"
     assert a.provider.calls(prompt) == 1
+
+
+def test_the_call_goes_on_for_who_has_just_come_on_another_host(hosts, pool):
+    """The leader has not heard of it yet when its client leaves: it asks before it ends the call."""
+    a, b = hosts
+    prompt = a.provider.manual()
+    body = json.dumps(ask(prompt)).encode()
+    client = fastcgi.FastCGI(a.pavise.socket)
+    client.request(fastcgi.params_of("/v1/chat/completions", "POST", body, key="demo"), body)
+    call = a.provider.take(prompt)
+    there = chats(pool, b.client, prompt, 2)
+    following(b, 2)
+    wait_until(lambda: a.memcached.keys(":wanted"))
+    client.close()
+    assert call.peer_gone(2) is None
+    call.plain()
+    assert states([f.result() for f in there]) == {"COLLAPSED": 2} and a.provider.calls(prompt) == 1
 
 
 def test_a_leader_dies_on_another_host(hosts, pool):
@@ -670,6 +689,56 @@ def unchunked(body):
         if n == 0:
             break
     return out
+
+
+def test_a_failure_after_the_leaders_client_has_left(stack, pool):
+    prompt = stack.provider.manual()
+    leader = stack.client.stream(ask(prompt, stream=True))
+    call = stack.provider.take(prompt)
+    streams = [stack.client.stream(ask(prompt, stream=True)) for _ in range(2)]
+    there = chats(pool, stack.client, prompt, 2)
+    following(stack, 4)
+    call.stream_head()
+    call.event(chunk("a"))
+    assert [content(s) for s in [leader, *streams]] == ["a"] * 3
+    leader.close()
+    for i in range(40):  # it is noticed when something is written
+        call.event(chunk(str(i)))
+        assert [content(s) for s in streams] == [str(i)] * 2
+        time.sleep(0.01)
+    call.event({"error": {"message": "melted", "type": "server_error", "param": None, "code": "melted"}})
+    call.end_stream(done=False)
+    assert [last(s)["error"]["code"] for s in streams] == ["melted"] * 2
+    assert [f.result().error["code"] for f in there] == ["melted"] * 2
+    assert stack.provider.calls(prompt) == 1
+
+
+def test_a_long_error_is_everybodys(stack, pool):
+    """Longer than an item of memcached."""
+    prompt = stack.provider.manual()
+    first = pool.submit(stack.client.post, ask(prompt))
+    call = stack.provider.take(prompt)
+    there = chats(pool, stack.client, prompt, 4) + chats(pool, stack.client, prompt, 4, stream=True)
+    following(stack, 8)
+    call.error(503, 'why "' * 300_000)
+    said = [f.result() for f in [first, *there]]
+    assert {a.status for a in said} == {503} and len({a.body for a in said}) == 1
+    assert stack.provider.calls(prompt) == 1
+
+
+def test_no_entry_in_one_body_for_who_wants_a_stream(stack, pool):
+    """A provider that does not know what a stream is, and answers what cannot be remembered: JSON, played as a stream."""
+    prompt = stack.provider.manual()
+    first = pool.submit(stack.client.post, ask(prompt, stream=True))
+    call = stack.provider.take(prompt)
+    there = chats(pool, stack.client, prompt, 4) + chats(pool, stack.client, prompt, 4, stream=True)
+    following(stack, 8)
+    call.answer(b'{"odd":NaN,' + json.dumps(completion("x")).encode()[1:])
+    said = [f.result() for f in [first, *there]]
+    assert {a.status for a in said} == {200} and len({a.body for a in said[1:5]}) == 1
+    assert {a.json["choices"][0]["message"]["content"] for a in said[1:5]} == {"x"}
+    assert {text_of(a.events) for a in [first.result(), *said[5:]]} == {"x"}
+    assert stack.provider.calls(prompt) == 1
 
 
 @pytest.mark.parametrize("web", ["lighttpd", "apache"])
