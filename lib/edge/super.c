@@ -211,15 +211,19 @@ static bool helper_wanted(void)
 static void spawn_helper(void)
 {
 	pid_t parent = getpid(), pid;
+	char name[16];
 
 	if (helper.pid || clock_mono_ms() < helper_after_ms || !helper_wanted())
 		return;
+	prctl(PR_GET_NAME, name);
+	prctl(PR_SET_NAME, self->helper_name); /* it is never seen with ours */
 	pid = fork();
+	if (pid != 0)
+		prctl(PR_SET_NAME, name);
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		if (getppid() != parent)
 			_exit(0);
-		prctl(PR_SET_NAME, self->helper_name);
 		exit(self->helper());
 	}
 	if (pid < 0) {

@@ -250,7 +250,8 @@ enum booked books_round(struct books *b, int64_t until_us, bool *passed)
 		return BOOKED_FAILED;
 	}
 	b->settled_count -= forget;
-	memmove(b->settled, b->settled + forget, b->settled_count * sizeof(*b->settled));
+	if (forget)
+		memmove(b->settled, b->settled + forget, b->settled_count * sizeof(*b->settled));
 	queue_take(b->queue, count);
 	books_tell(b);
 	return count ? BOOKED_SOME : BOOKED_NOTHING;

@@ -98,13 +98,13 @@ static void read_look(struct txn *t, struct limit_use *use)
 	use->settled = count_of(&use->look[1]);
 }
 
-/* Of one that is missing whoever comes next shall know more. */
+/* Of one that is missing whoever comes next knows more: they look for its generation first, and ask for one. */
 void budget_read(struct txn *t, struct limit_use *use)
 {
 	read_look(t, use);
 	if (!lasts(t, use) || use->generation || use->silent)
 		return;
-	if (teller_may_ask(t->worker->teller, use->key))
+	if (generation_read(&use->look[0]).ready && teller_may_ask(t->worker->teller, use->key))
 		tell_want(t, use, 0);
 	teller_forget(t->worker->teller, use->key);
 }

@@ -171,7 +171,7 @@ def test_a_worker_that_dies_behind_the_answer(folder):
             held = left(stack.client)
             os.kill(owner_of(call.socket, stack.pavise.workers()), signal.SIGKILL)
             stack.pavise.wait_event("worker_died")
-            call.close()
+            call.finish()
         assert START - 2000 * OUT > held > 0
         wait_booked(stack, "demo", calls=1, cost_usd=START - held, estimated_calls=1)
         kill_it(memcached)

@@ -50,7 +50,7 @@ static void hire(struct host *h)
 	assert_true(h->bookkeeper >= 0);
 	if (h->bookkeeper == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		exit(bookkeeper_run(&h->config, h->stats, connect_store(h), &h->queue));
+		_exit(bookkeeper_run(&h->config, h->stats, connect_store(h), &h->queue));
 	}
 }
 
@@ -99,6 +99,14 @@ static struct worker work_at(struct host *h, int slot)
 		.store = connect_store(h),
 		.arena = ARENA_INIT,
 		.teller = teller_new(&h->queue, &h->stats->slots[slot])};
+}
+
+/* Without a word, as if it were killed. */
+static void leave(struct worker *w)
+{
+	free(w->teller);
+	store_free(w->store);
+	arena_release(&w->arena);
 }
 
 static void begin(struct txn *t, struct worker *w)
@@ -198,6 +206,7 @@ static void test_reserves_settles_and_outlives_memcached(void **state)
 	check_counter(&w, AMOUNT, AMOUNT);
 	assert_int_equal(in_ledger(&h).cost_pusd, AMOUNT);
 	assert_int_equal(in_ledger(&h).calls, 2); /* the refused one took nothing */
+	leave(&w);
 	close_host(&h);
 }
 
@@ -218,6 +227,8 @@ static void test_a_worker_that_dies_has_spent_what_it_reserved(void **state)
 	flush(&h);
 	check_counter(&w, 700, 700);
 	assert_int_equal(in_ledger(&h).estimated, 1);
+	leave(&dead);
+	leave(&w);
 	close_host(&h);
 }
 
@@ -244,6 +255,7 @@ static void test_a_bookkeeper_that_dies_loses_nothing_and_doubles_nothing(void *
 	flush(&h);
 	check_counter(&w, 600, 600);
 	assert_int_equal(in_ledger(&h).cost_pusd, 600);
+	leave(&w);
 	close_host(&h);
 }
 
@@ -261,9 +273,11 @@ static void test_who_was_gone_when_it_came_has_spent_what_it_reserved(void **sta
 	check_counter(&w, 700, 0); /* it is in the ledger */
 	fire(&h, SIGKILL);
 	atomic_store(&h.stats->slots[0].life, 0); /* the supervisor is another one, too: nobody tells */
+	leave(&w);
 	w = work_at(&h, 1);
 	hire(&h);
 	check_counter(&w, 700, 700);
+	leave(&w);
 	close_host(&h);
 }
 
@@ -296,6 +310,7 @@ static void test_where_nothing_can_be_told_on_store_down_decides(void **state)
 	kill(h.bookkeeper, SIGCONT);
 	teller_end(w.teller);
 	check_counter(&w, 10 * (calls + 1), 10 * (calls + 1));
+	leave(&w);
 	close_host(&h);
 }
 
@@ -325,6 +340,8 @@ static void test_two_hosts_bring_their_shares(void **state)
 	assert_int_equal(reserve(&t, &wa, 1), BUDGET_UNKNOWN);
 	hire(&b);
 	check_counter(&wa, 5300, 300);
+	leave(&wa);
+	leave(&wb);
 	close_host(&a);
 	close_host(&b);
 }
@@ -404,6 +421,7 @@ static void test_never_overshoots_whatever_fails(void **state)
 	flush(&hosts[0]);
 	check_counter(&w, tally->spent, tally->spent);
 	assert_int_equal(in_ledger(&hosts[0]).cost_pusd + in_ledger(&hosts[1]).cost_pusd, tally->spent);
+	leave(&w);
 	close_host(&hosts[0]);
 	close_host(&hosts[1]);
 	munmap(tally, sizeof(*tally));
