@@ -21,8 +21,18 @@ enum {
 	TRIES = 3,
 	JITTER_US = 6000,   /* between two of them, at most */
 	RECENT_US = 100000, /* so long what was seen when the request came in is good */
-	PENDING_RETRY_MS = 1000
+	PENDING_RETRY_MS = 1000,
+	SHORT_US = 120000000 /* the official clients wait so long */
 };
+
+/* What a call is taken to have cost at most when nobody knows, where only limits count it that do not enforce:
+ * $10,000. Sums of it must not overflow. */
+static const int64_t CALL_MAX = 10000000000000000;
+
+static int64_t less(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
 
 /* ---- what there is to count ---- */
 
@@ -37,12 +47,14 @@ static bool counts(const struct txn *t, bool enforced, int count)
 }
 
 /* -1: nobody knows, and the limit lets pass what it cannot count, or will refuse it when it is asked. */
-static int64_t left_of(struct txn *t, const struct limit_use *use)
+static int64_t left_of(struct txn *t, struct limit_use *use)
 {
 	int64_t used = use->used;
 
-	if (used < 0 && use->limit->on_store_down == STORE_DOWN_LOCAL)
+	if (used < 0 && use->limit->on_store_down == STORE_DOWN_LOCAL) {
 		used = limit_count_locally(t, use, 0);
+		use->settled = limit_settle_locally(t, use, 0);
+	}
 	return used < 0 ? -1 : used < use->limit->amount ? use->limit->amount - used : 0;
 }
 
@@ -57,7 +69,7 @@ static bool plan(struct txn *t, struct admission *a, const struct limit_use **by
 
 	for (i = 0; i < t->limit_count; i++) {
 		*by = &t->limits[i];
-		left = budget_counts((*by)->limit) && (*by)->limit->enforce ? left_of(t, *by) : -1;
+		left = budget_counts((*by)->limit) && (*by)->limit->enforce ? left_of(t, &t->limits[i]) : -1;
 		if (left < 0)
 			continue;
 		fit = bound_fit(b, (*by)->limit->count, left);
@@ -70,7 +82,7 @@ static bool plan(struct txn *t, struct admission *a, const struct limit_use **by
 }
 
 /* A limit that does not enforce is told of a call that it would have allowed: of answers that fit. */
-static int64_t share_of(struct txn *t, const struct admission *a, const struct limit_use *use, int64_t cap)
+static int64_t share_of(struct txn *t, const struct admission *a, struct limit_use *use, int64_t cap)
 {
 	int64_t all = bound_sum(&a->bound, use->limit->count, cap), least, left = left_of(t, use);
 
@@ -85,8 +97,8 @@ static enum budget_verdict reserve(struct txn *t, struct admission *a, const str
 	int64_t cap = a->cap == INT64_MAX ? bound_least(&a->bound) : a->cap; /* of what costs nothing, however long */
 	size_t i;
 
-	a->tokens = bound_sum(&a->bound, COUNT_TOKENS, cap);
-	a->pusd = bound_sum(&a->bound, COUNT_USD, cap);
+	a->tokens = less(bound_sum(&a->bound, COUNT_TOKENS, cap), CALL_MAX);
+	a->pusd = less(bound_sum(&a->bound, COUNT_USD, cap), CALL_MAX);
 	for (i = 0; i < t->limit_count; i++)
 		if (budget_counts(t->limits[i].limit))
 			t->limits[i].reserved = share_of(t, a, &t->limits[i], cap);
@@ -126,6 +138,13 @@ static const struct limit_use *first_spent(const struct txn *t, const struct adm
 	return NULL;
 }
 
+/* Tokens in a minute are a rate, as providers have it: who waits for as long as it is told may go on. */
+static bool comes_again(const struct limit *l, int64_t left_ms)
+{
+	return l->count == COUNT_TOKENS && l->window != LIMIT_MONTH && l->window <= SHORT_US &&
+	       left_ms <= SHORT_US / 1000;
+}
+
 static enum verdict refuse_spent(struct txn *t, const struct admission *a, const struct limit_use *use)
 {
 	const struct limit *l = use->limit;
@@ -143,7 +162,7 @@ static enum verdict refuse_spent(struct txn *t, const struct admission *a, const
 	t->retry_after_ms = left > 1 ? left : 1;
 	answer_reset_text(t->retry_after_ms, reset, sizeof(reset));
 	clock_text(use->end_ms, end);
-	return txn_fail(t, ERR_QUOTA, NULL,
+	return txn_fail(t, comes_again(l, left) ? ERR_RATE_LIMIT : ERR_QUOTA, NULL,
 		"The budget '%s' is spent: %s of %s, and this request can take up to %s. It begins anew in %s, at %s.",
 		l->name, used, amount, needed, reset, end);
 }

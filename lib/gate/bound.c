@@ -47,7 +47,14 @@ static int take_parts(
 	return 0;
 }
 
-static int whole_context(struct bound *b, const struct model *model, const char *param, struct err *err)
+/* Whatever there is of each input: the provider takes no more. */
+static int64_t contexts(const struct model *model, const struct measure *m)
+{
+	return product(model->context, larger(m->inputs, m->answers));
+}
+
+static int whole_context(
+	struct bound *b, const struct model *model, const struct measure *m, const char *param, struct err *err)
 {
 	if (!model->context)
 		return err_set(err, ERR_INVALID_VALUE, param,
@@ -55,7 +62,7 @@ static int whole_context(struct bound *b, const struct model *model, const char 
 			"needs models.%s.context, which is not configured.",
 			param, model->name);
 	b->whole = true;
-	b->tokens = product(model->context, larger(b->answers, 1));
+	b->tokens = contexts(model, m);
 	return 0;
 }
 
@@ -129,11 +136,11 @@ int bound_of(struct bound *b, const struct model *model, const struct measure *m
 		.unpriced = money && *m->unpriced};
 	if (take_parts(b, model, m, &audio, err) != 0)
 		return -1;
-	if (model->context && b->tokens > model->context) /* the provider takes no more */
-		b->tokens = model->context;
+	if (model->context && b->tokens > product(model->context, m->inputs))
+		b->tokens = product(model->context, m->inputs);
 	if (audio > b->tokens)
 		audio = b->tokens;
-	if (*unknown && whole_context(b, model, unknown, err) != 0)
+	if (*unknown && whole_context(b, model, m, unknown, err) != 0)
 		return -1;
 	return money ? take_price(b, model, m, audio, err) : 0;
 }

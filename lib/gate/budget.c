@@ -280,6 +280,21 @@ static void count(struct txn *t, struct count counts[TXN_LIMITS], struct store_i
 	store_run(t->worker->store, items, n);
 }
 
+static void count_locally(struct txn *t, struct limit_use *use)
+{
+	use->local = true;
+	use->used = limit_count_locally(t, use, use->reserved);
+	use->settled = limit_settle_locally(t, use, 0);
+}
+
+/* Whatever was not needed. */
+static void settle_locally(struct txn *t, struct limit_use *use, int64_t real)
+{
+	use->local = false;
+	use->used = limit_count_locally(t, use, real - use->reserved);
+	use->settled = limit_settle_locally(t, use, real);
+}
+
 enum counted { COUNTED, UNCOUNTED, OUTDATED /* in a generation that no longer counts */ };
 
 /* What a counter said of this reservation. With the last try what is outdated has not been counted. */
@@ -304,7 +319,7 @@ static enum counted read_count(struct txn *t, struct limit_use *use, const struc
 	if (use->charged)
 		use->used = (int64_t)c->item->number;
 	else if (use->limit->on_store_down == STORE_DOWN_LOCAL)
-		use->used = limit_count_locally(t, use, (uint64_t)use->reserved);
+		count_locally(t, use);
 	return use->used >= 0 ? COUNTED : UNCOUNTED;
 }
 
@@ -336,6 +351,8 @@ static void give_back(struct txn *t)
 
 	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
+		if (use->local)
+			settle_locally(t, use, 0);
 		if (!budget_counts(use->limit) || !use->charged)
 			continue;
 		items[n] = item_of(t, use, STORE_DECR, 'c');
@@ -480,6 +497,8 @@ void budget_settle(struct txn *t, int64_t tokens, int64_t pusd)
 	for (i = 0; i < t->limit_count; i++) {
 		use = &t->limits[i];
 		real = use->limit->count == COUNT_TOKENS ? tokens : pusd;
+		if (use->local)
+			settle_locally(t, use, real);
 		if (budget_counts(use->limit) && use->charged)
 			n += settle_one(t, use, real, &settlings[i], &items[n]);
 	}

@@ -395,6 +395,7 @@ enum verdict embed_answer(struct txn *t, const struct buf *text, struct json_obj
 
 	answer_facts_read(&t->facts, answer);
 	t->facts.output_tokens = 0;
+	t->bought_tokens = t->facts.input_tokens;
 	settle_answer(t, &(struct heard){.whole = true});
 	if (!e || (!t->remember && e->known + e->twins == 0))
 		return answer_json(t, 200, text); /* not remembered: passed on as it is */

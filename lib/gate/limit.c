@@ -18,7 +18,7 @@ enum {
 	ATTEMPTS = 3,
 	PATIENCE_MS = 120000, /* the official clients wait so long (Python) or for as long as they are told (Node) */
 	SLACK_S = 10,         /* a counter outlives its window by this, for hosts whose clocks differ */
-	IDENTITY_MAX = 61     /* a name of the longest prefix, limit and generation fits a key of memcached */
+	IDENTITY_MAX = 60     /* a name of the longest prefix, limit and generation fits a key of memcached */
 };
 
 /* The parts one behind the other; whether all are short and plain, so that they cannot be taken for one another. */
@@ -102,6 +102,8 @@ void limit_window(const struct limit *l, int64_t now_ms, int64_t *start_ms, int6
 /* "pv:c:rpm:key=alice:60:1764547200"; calls at the same time have no window, and slots below the name instead. */
 void limit_use(struct txn *t, const struct limit *l, int64_t now_ms, struct limit_use *use)
 {
+	/* a limit may count something else after a reload */
+	static const char *const counted_as[] = {[COUNT_REQUESTS] = "", [COUNT_TOKENS] = "t", [COUNT_USD] = "u"};
 	const char *prefix = t->config->memcached.prefix, *own = limit_is_own(t, l) ? "@" : "";
 	int64_t start;
 	char who[IDENTITY_MAX];
@@ -112,8 +114,8 @@ void limit_use(struct txn *t, const struct limit *l, int64_t now_ms, struct limi
 	if (l->count == COUNT_CONCURRENT)
 		snprintf(use->key, sizeof(use->key), "%s:t:%s%s:%s", prefix, own, l->name, who);
 	else
-		snprintf(use->key, sizeof(use->key), "%s:c:%s%s:%s:%s%lld:%lld", prefix, own, l->name, who,
-			l->window == LIMIT_MONTH ? "month" : "",
+		snprintf(use->key, sizeof(use->key), "%s:c:%s%s:%s:%s%s%lld:%lld", prefix, own, l->name, who,
+			counted_as[l->count], l->window == LIMIT_MONTH ? "month" : "",
 			l->window == LIMIT_MONTH ? 0LL : (long long)l->window / 1000000, (long long)start / 1000);
 }
 
@@ -196,14 +198,24 @@ void limit_peek(struct txn *t)
 	budget_look_again(t);
 }
 
-int64_t limit_count_locally(struct txn *t, const struct limit_use *use, uint64_t delta)
+static int64_t count_locally(struct txn *t, const struct limit_use *use, uint64_t kind, int64_t delta)
 {
 	uint8_t hash[SHA256_BYTES];
 	uint64_t id;
 
 	hash_sha256(use->key, strlen(use->key), hash);
 	memcpy(&id, hash, sizeof(id));
-	return (int64_t)stats_local_add(t->worker->stats, id | 2, use->end_ms, delta);
+	return (int64_t)stats_local_add(t->worker->stats, (id & ~(uint64_t)1) | 2 | kind, use->end_ms, (uint64_t)delta);
+}
+
+int64_t limit_count_locally(struct txn *t, const struct limit_use *use, int64_t delta)
+{
+	return count_locally(t, use, 0, delta);
+}
+
+int64_t limit_settle_locally(struct txn *t, const struct limit_use *use, int64_t delta)
+{
+	return count_locally(t, use, 1, delta);
 }
 
 /* Whether there is room now: what others have given back may have been all that was missing. */
@@ -220,7 +232,7 @@ static bool give_back(struct txn *t, const struct limit_use *by)
 			continue;
 		use->used--;
 		if (!use->charged) {
-			limit_count_locally(t, use, (uint64_t)-1);
+			limit_count_locally(t, use, -1);
 			continue;
 		}
 		if (use == by)

@@ -24,8 +24,10 @@ bool limit_is_own(const struct txn *t, const struct limit *l);
 
 /* For how long its counter is kept: longer than the window, for hosts whose clocks differ. */
 int64_t limit_ttl_s(const struct limit_use *use);
-/* Counts `delta` on this host alone, in shared memory; returns the new count. */
-int64_t limit_count_locally(struct txn *t, const struct limit_use *use, uint64_t delta);
+/* Counts `delta` on this host alone, in shared memory; returns the new count. The second one: of a budget, what is
+ * settled. */
+int64_t limit_count_locally(struct txn *t, const struct limit_use *use, int64_t delta);
+int64_t limit_settle_locally(struct txn *t, const struct limit_use *use, int64_t delta);
 
 /* limit_uses(), and adds what asks for each to the transaction's batch. */
 void limit_prepare(struct txn *t);

@@ -8,7 +8,11 @@
 
 #include <stdio.h>
 
-enum { LINE_MAX_BYTES = 8 * 1024, PUSD_PER_MICRODOLLAR = 1000000 };
+enum {
+	LINE_MAX_BYTES = 8 * 1024,
+	FIELD_MAX_BYTES = 1800 /* whole members, of at most 200 */,
+	PUSD_PER_MICRODOLLAR = 1000000
+};
 
 static int64_t left_of(const struct limit_use *use)
 {
@@ -95,7 +99,7 @@ static void add_all(const struct txn *t, struct buf *head)
 	size_t i;
 
 	for (i = 0; i < t->limit_count; i++) {
-		if (!t->limits[i].limit->enforce)
+		if (!t->limits[i].limit->enforce || policy.len > FIELD_MAX_BYTES || state.len > FIELD_MAX_BYTES)
 			continue;
 		add_policy(&policy, &t->limits[i]);
 		add_service_limit(&state, &t->limits[i], t->refused_by == &t->limits[i]);

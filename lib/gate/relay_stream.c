@@ -100,8 +100,9 @@ static int on_event(void *ctx, const char *name, const char *data, size_t len)
 	} else {
 		lead_event(t, data, len);
 		answer_facts_read(&t->facts, chunk);
-		if (t->admission)
-			r->heard.tokens += measure_answer(chunk, &r->heard.reasoned);
+		r->heard.tokens += !settle_measures(t) ? 0
+				   : chunk             ? measure_answer(chunk, &r->heard.reasoned)
+						       : (int64_t)len;
 		if (chunk)
 			assembly_add(&r->assembly, chunk);
 		else /* not ours to judge, but not to be remembered either */

@@ -80,7 +80,7 @@ enum verdict relay_whole_answer(struct relay *r)
 		return embed_answer(t, &r->body, completion);
 	answer_facts_read(&t->facts, completion);
 	r->heard.whole = true;
-	if (t->admission)
+	if (settle_measures(t))
 		r->heard.tokens = measure_answer(completion, &r->heard.reasoned);
 	settle_answer(t, &r->heard);
 	if (structured_check(t, completion) && t->remember && answer_complete(completion) &&

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+enum { MANY = 1000000000 }; /* tokens, more than any call can have */
+
 static void close_with(struct txn *t, int64_t tokens, int64_t pusd)
 {
 	t->admission->open = false;
@@ -30,7 +32,7 @@ static int64_t less(int64_t a, int64_t b)
 static bool complete(const struct txn *t, const struct heard *heard, struct answer_facts *f)
 {
 	const struct admission *a = t->admission;
-	int64_t output = a->tokens - a->bound.tokens; /* that was set aside */
+	int64_t output = a->cap ? a->tokens - a->bound.tokens : INT64_MAX; /* that it may have made */
 
 	if (heard->whole && f->input_tokens >= 0 && f->output_tokens >= 0)
 		return true;
@@ -43,13 +45,33 @@ static bool complete(const struct txn *t, const struct heard *heard, struct answ
 	return true;
 }
 
-static bool unlimited(struct txn *t, const struct heard *heard)
+static int64_t larger(int64_t a, int64_t b)
 {
-	if (t->admission)
-		return !t->admission->open;
-	if (heard->whole)
-		t->cost_pusd = price_of(t->model, &t->facts);
-	return true;
+	return a > b ? a : b;
+}
+
+/* No budget has asked for the request's bound before the call; heard: tokens of the answer, -1 = it may be all. */
+static void estimate(struct txn *t, int64_t heard)
+{
+	struct answer_facts f = t->facts;
+	struct measure m;
+	struct bound b;
+
+	if (t->model->price.input < 0)
+		return;
+	t->endpoint->operation->measure(&m, t->body);
+	if (bound_of(&b, t->model, &m, false, &(struct err){0}) != 0)
+		b = (struct bound){.tokens = m.text};
+	f.input_tokens = larger(f.input_tokens, b.tokens);
+	f.output_tokens = larger(f.output_tokens, heard);
+	if (heard < 0 && b.answers)
+		f.output_tokens = less(less(b.output, MANY) * less(b.answers, MANY), MANY);
+	take_cost(t, price_of(t->model, &f), true);
+}
+
+static bool settled(const struct txn *t)
+{
+	return t->admission ? !t->admission->open : t->cost_pusd >= 0;
 }
 
 void settle_answer(struct txn *t, const struct heard *heard)
@@ -58,8 +80,15 @@ void settle_answer(struct txn *t, const struct heard *heard)
 	bool said = heard->whole && f.input_tokens >= 0 && f.output_tokens >= 0;
 	int64_t pusd;
 
-	if (unlimited(t, heard))
+	if (settled(t))
 		return;
+	if (!t->admission) {
+		if (said)
+			take_cost(t, price_of(t->model, &f), false);
+		else
+			estimate(t, heard->tokens);
+		return;
+	}
 	if (!complete(t, heard, &f)) {
 		settle_unknown(t);
 		return;
@@ -75,16 +104,25 @@ void settle_answer(struct txn *t, const struct heard *heard)
 
 void settle_refused(struct txn *t)
 {
-	if (!t->admission || !t->admission->open)
+	if (settled(t))
 		return;
 	take_cost(t, 0, false);
-	close_with(t, 0, 0);
+	if (t->admission)
+		close_with(t, 0, 0);
 }
 
 void settle_unknown(struct txn *t)
 {
-	if (!t->admission || !t->admission->open)
+	struct admission *a = t->admission;
+
+	if (settled(t) || (!a && !t->called))
 		return;
-	take_cost(t, t->admission->pusd, true);
-	close_with(t, t->admission->tokens, t->admission->pusd);
+	if (!a) {
+		estimate(t, -1);
+		return;
+	}
+	take_cost(t, a->pusd, true);
+	if (a->pusd == 0 && a->tokens > 0) /* only tokens are limited */
+		estimate(t, -1);
+	close_with(t, a->tokens, t->cost_pusd > 0 ? t->cost_pusd : a->pusd);
 }

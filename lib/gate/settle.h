@@ -17,6 +17,12 @@ struct heard {
 	int64_t tokens; /* at most, that a client can see of it */
 };
 
+/* Whether it may matter how much of an answer has come. */
+static inline bool settle_measures(const struct txn *t)
+{
+	return t->admission || t->model->price.input >= 0;
+}
+
 /* There is an answer, or a part of one. What it says that it used is in t->facts. */
 void settle_answer(struct txn *t, const struct heard *heard);
 /* The provider was not reached, or has refused: it costs nothing. */

@@ -22,6 +22,7 @@
 
 enum {
 	EVERY_US = 1000 * 1000, /* sums are told */
+	AGAIN_US = 200 * 1000,  /* a queue that was full is tried */
 	ASK_AGAIN_US = 2000 * 1000,
 	SUMS = 32, /* at the same time */
 	GUESSES = 512,
@@ -275,11 +276,13 @@ static int64_t known(int64_t n)
 
 static void add_spent(const struct txn *t, struct ledger_amounts *a)
 {
+	int64_t input = t->bought_tokens ? t->bought_tokens : t->facts.input_tokens;
+
 	a->calls++;
-	a->input_tokens += known(t->facts.input_tokens);
+	a->input_tokens += known(input);
 	a->cached_tokens += known(t->facts.cached_tokens);
 	a->output_tokens += known(t->facts.output_tokens);
-	a->tokens += known(t->facts.input_tokens) + known(t->facts.output_tokens);
+	a->tokens += known(input) + known(t->facts.output_tokens);
 	a->cost_pusd += known(t->cost_pusd);
 	a->estimated += t->cost_estimated;
 }
@@ -354,28 +357,36 @@ bool teller_may_ask(struct teller *r, const char *counter)
 
 static void tell_what_is_due(struct teller *r)
 {
+	if (!deliver_waiting(r, 0))
+		return; /* sums that cannot be told go on growing, in place of letters */
 	if (r->sum_count && clock_mono_us() >= r->due_us)
 		tell_sums(r);
-	deliver_waiting(r, 0);
+}
+
+/* When there is something to do for whoever is awake then. */
+static int64_t next_us(const struct teller *r)
+{
+	if (r->letters)
+		return clock_mono_us() + AGAIN_US;
+	return r->sum_count ? r->due_us : INT64_MAX;
 }
 
 static void *keep_telling(void *teller)
 {
 	struct teller *r = teller;
-	struct pollfd fds[2] = {{r->wake, POLLIN, 0}, {queue_writers_fd(r->queue), POLLOUT, 0}};
+	struct pollfd wake = {r->wake, POLLIN, 0};
 	int64_t left_us;
 	uint64_t count;
-	bool full;
+	int ms;
 
 	for (;;) {
 		pthread_mutex_lock(&r->lock);
 		tell_what_is_due(r);
-		full = r->letters;
-		r->wakes_us = r->sum_count ? r->due_us : INT64_MAX;
+		r->wakes_us = next_us(r);
 		left_us = r->wakes_us - clock_mono_us();
+		ms = r->wakes_us == INT64_MAX ? -1 : (int)(left_us / 1000) + 1;
 		pthread_mutex_unlock(&r->lock);
-		poll(fds, full ? 2 : 1, r->wakes_us == INT64_MAX ? -1 : (int)(left_us / 1000) + 1);
-		if (fds[0].revents && read(r->wake, &count, sizeof(count)) < 0)
+		if (poll(&wake, 1, ms) > 0 && read(r->wake, &count, sizeof(count)) < 0)
 			continue;
 	}
 	return NULL;
@@ -403,7 +414,7 @@ void teller_idle(struct teller *r)
 
 	pthread_mutex_lock(&r->lock);
 	tell_what_is_due(r);
-	wake = r->letters || (r->sum_count && r->due_us < r->wakes_us);
+	wake = next_us(r) < r->wakes_us;
 	pthread_mutex_unlock(&r->lock);
 	if (!wake)
 		return;

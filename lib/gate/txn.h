@@ -66,6 +66,7 @@ struct limit_use {
 	uint64_t generation;     /* of the counter, where it lasts; 0 = unknown */
 	bool silent;             /* memcached did not say */
 	bool doubtful;           /* nor whether it has counted this */
+	bool local;              /* it is counted on this host alone */
 };
 
 struct txn {
@@ -122,6 +123,7 @@ struct txn {
 	bool store_down, stored;
 	int64_t cache_age_ms, cache_ttl_ms;
 	struct answer_facts facts;
+	int64_t bought_tokens;         /* of a batch of embeddings, by its call; 0 = all of the answer's */
 	int64_t cost_pusd, saved_pusd; /* -1 = unknown */
 	bool cost_estimated;           /* the provider did not say what it used: it cannot have been more */
 	uint64_t held;                 /* what the bookkeeper calls this call's reservation; 0 = none */

@@ -242,7 +242,7 @@ static const struct field text_fields[] = {
 	FIELD("temperature", NUMBER, AT_LEAST(0)),
 	FIELD("top_p", NUMBER, RANGE(0, 1)),
 	FIELD("n", INTEGER, RANGE(1, 128)),
-	FIELD("best_of", INTEGER, AT_LEAST(0)),
+	FIELD("best_of", INTEGER, RANGE(0, 128)),
 	FIELD("logprobs", INTEGER, AT_LEAST(0)),
 	FIELD("echo", BOOLEAN),
 	FIELD("stop", STRING_OR_STRINGS),

@@ -225,7 +225,7 @@ static int64_t answers_of(struct json_object *body)
 
 static void begin(struct measure *m, struct json_object *body)
 {
-	*m = (struct measure){.text = REQUEST_TOKENS + weight(body)};
+	*m = (struct measure){.text = REQUEST_TOKENS + weight(body), .inputs = 1};
 	take_options(m, body);
 	take_tier(m, body);
 }
@@ -259,18 +259,19 @@ static int64_t prompts(struct json_object *prompt)
 /* Each of the prompts has its answers. */
 void measure_completion(struct measure *m, struct json_object *body)
 {
-	int64_t count = prompts(json_get(body, "prompt"));
-
 	begin(m, body);
-	m->text += count * MESSAGE_TOKENS;
+	m->inputs = prompts(json_get(body, "prompt"));
+	m->text += m->inputs * MESSAGE_TOKENS;
 	take_cap(m, body, "max_tokens");
-	m->answers = count * answers_of(body);
+	if (__builtin_mul_overflow(m->inputs, answers_of(body), &m->answers))
+		m->answers = INT64_MAX;
 }
 
 void measure_embeddings(struct measure *m, struct json_object *body)
 {
 	begin(m, body);
-	m->text += prompts(json_get(body, "input")) * MESSAGE_TOKENS;
+	m->inputs = prompts(json_get(body, "input"));
+	m->text += m->inputs * MESSAGE_TOKENS;
 }
 
 /* ---- answers ---- */

@@ -20,6 +20,7 @@ struct measure {
 	int64_t text;                 /* bytes, or what stands for them: at least as many as its tokens */
 	int64_t parts[MEASURE_PARTS]; /* how many of each */
 	char part_param[MEASURE_PARTS][MEASURE_PARAM]; /* where the first one stands */
+	int64_t inputs;                                /* each of which may fill a context */
 	int64_t answers;      /* that are wanted, each as long as it may be; 0: what is asked for has no output */
 	int64_t cap;          /* what the client says of the length of each, in tokens; 0 = nothing */
 	const char *cap_name; /* where it says so: "max_tokens" or "max_completion_tokens"; NULL = nowhere */

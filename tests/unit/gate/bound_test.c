@@ -22,6 +22,7 @@ static struct bound bound(const struct model *model, struct measure m)
 	struct err err = {0};
 	struct bound b;
 
+	m.inputs = m.inputs ? m.inputs : 1;
 	if (bound_of(&b, model, &m, true, &err) != 0)
 		fail_msg("%s: %s", err.param, err.message);
 	return b;
@@ -65,6 +66,7 @@ static void test_the_least_of_caps(void **state)
 	assert_int_equal(bound(&small, (struct measure){.answers = 1}).output, 1000);
 	assert_int_equal(bound(&endless, (struct measure){.answers = 1}).output, 0);
 	assert_int_equal(bound(&small, (struct measure){.text = 1 << 30, .answers = 1}).tokens, 1000);
+	assert_int_equal(bound(&small, (struct measure){.text = 1 << 30, .inputs = 20}).tokens, 20000); /* each */
 }
 
 static void test_floor(void **state)

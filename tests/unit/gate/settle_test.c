@@ -47,6 +47,7 @@ static struct txn call(void)
 	model = (struct model){
 		.name = "m", .price = {IN, CACHED, IN, OUT, -1, -1}, .priority = {-1, -1, -1, -1, -1, -1}};
 	admission = (struct admission){.bound = {.tokens = INPUT, .pusd = INPUT * IN, .answers = 1},
+		.cap = CAP,
 		.tokens = TOKENS,
 		.pusd = PUSD,
 		.open = true};
@@ -186,26 +187,67 @@ static void test_what_usage_does_not_say(void **state)
 }
 
 /* Nothing is counted: the cost is only for the log, and only where it is known. */
+static void measure_it(struct measure *m, struct json_object *body)
+{
+	(void)body;
+	*m = (struct measure){.text = INPUT, .inputs = 1, .answers = 1, .cap = CAP};
+}
+
+static struct txn call_without_a_budget(void)
+{
+	static const struct operation operation = {.measure = measure_it};
+	static const struct endpoint endpoint = {.operation = &operation};
+	struct txn t = {.worker = &worker,
+		.config = &config,
+		.key = &alice,
+		.model = &model,
+		.endpoint = &endpoint,
+		.called = true,
+		.cost_pusd = -1};
+
+	answer_facts_init(&t.facts);
+	model.price.input = IN;
+	return t;
+}
+
 static void test_without_a_budget(void **state)
 {
 	struct txn t = call();
 
 	(void)state;
 	settle_refused(&t);
-	t.admission = NULL;
-	t.cost_pusd = -1;
-	settle_unknown(&t);
-	settle_refused(&t);
-	settle_answer(&t, &part);
-	settle_answer(&t, &whole);
-	assert_int_equal(t.cost_pusd, -1);
+	t = call_without_a_budget();
 	t.facts.input_tokens = 50;
 	t.facts.output_tokens = 10;
-	settle_answer(&t, &part);
-	assert_int_equal(t.cost_pusd, -1);
 	settle_answer(&t, &whole);
+	settle_refused(&t); /* comes too late */
+	settle_unknown(&t);
 	assert_int_equal(t.cost_pusd, 50 * IN + 10 * OUT);
 	assert_false(t.cost_estimated);
+
+	t = call_without_a_budget(); /* what was seen of it */
+	settle_answer(&t, &part);
+	settle_answer(&t, &whole);
+	assert_int_equal(t.cost_pusd, INPUT * IN + part.tokens * OUT);
+	assert_true(t.cost_estimated);
+
+	t = call_without_a_budget();
+	settle_refused(&t);
+	settle_unknown(&t);
+	assert_int_equal(t.cost_pusd, 0);
+	assert_false(t.cost_estimated);
+
+	t = call_without_a_budget(); /* it may have worked */
+	settle_unknown(&t);
+	settle_refused(&t);
+	assert_int_equal(t.cost_pusd, INPUT * IN + CAP * OUT);
+	assert_true(t.cost_estimated);
+
+	t = call_without_a_budget(); /* nobody knows what it costs */
+	model.price.input = -1;
+	settle_unknown(&t);
+	settle_answer(&t, &whole);
+	assert_int_equal(t.cost_pusd, -1);
 }
 
 static int set_up(void **state)
