@@ -67,7 +67,7 @@ static void add_common(struct txn *t, struct buf *head, int status, const char *
 		http_head_add(head, "x-pavise-upstream-request-id", "%s", t->upstream_request_id);
 	limit_headers_add(t, head);
 	cache_status_add(t, head, status);
-	add_usd(head, "x-pavise-cost-usd", t->cost_estimated ? -1 : t->cost_pusd);
+	add_usd(head, "x-pavise-cost-usd", t->cost_pusd);
 	add_usd(head, "x-pavise-saved-usd", t->saved_pusd);
 	if (t->schema)
 		http_head_add(head, "X-Pavise-Schema", "%s", t->schema);
