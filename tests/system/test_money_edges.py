@@ -101,3 +101,38 @@ def test_tokens_in_a_minute_are_a_rate(start):
     refused = stack.client.post(ask(unique()))
     assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
     assert int(refused.headers["Retry-After"]) <= 60 and "x-should-retry" not in refused.headers
+
+
+def test_a_dry_run_of_what_has_no_end(start):
+    """Nobody knows what a call without bounds has cost that timed out: much, but sums of it do not overflow."""
+    stack = start({**budget(usd("5.00", name="dry", enforce=False, window="month"), context=None, max_output=None,
+                            price={"output": "60.00"}),
+                   "providers": {"fake": {"timeout": {"first_byte": "300ms"}}}})
+    for _ in range(3):
+        prompt = stack.provider.on(lambda call: call.hang(2))
+        assert stack.client.post(ask(prompt, n=128, max_tokens=10 ** 9)).status == 504
+    assert spent(stack, 3)["cost_usd"] == 30000
+    reconfigure(stack, {"limits": [usd("5.00", window="month", per=["team"])]})
+    assert stack.client.with_key("alice").post(ask(unique())).status == 200
+    assert not stack.pavise.deaths()
+
+
+def test_open_without_memcached_counts_what_was_seen(start, folder):
+    with Memcached(folder) as own:
+        stack = start({**budget(usd("1.00", on_store_down="open"), context=None, max_output=None),
+                       "memcached": {"timeout": "100ms"}}, memcached=own)
+        own.kill()
+        silent = stack.provider.on(lambda call: call.stream(["x" * 5000], usage=False))
+        line = stack.log_of(stack.client.post(ask(silent, stream=True)))
+        assert line["cost_estimated"] is True and logged(line) >= 5000 * OUT
+
+
+def test_many_limits_do_not_cut_a_field(start):
+    def many(whose, **fields):
+        return [usd("5.00", f"{whose}-limit-with-a-very-long-name-of-nearly-sixty-characters-{i:02}", **fields)
+                for i in range(16)]
+    stack = start(budget(*many("our")), keys={"alice": {"limits": many("own", per=[])}})
+    answer = stack.client.with_key("alice").chat(unique())
+    for name, parts in ("RateLimit-Policy", ("q", "qu", "w")), ("RateLimit", ("r", "t")):
+        for member in answer.headers[name].split(", "):
+            assert [p.split("=")[0] for p in member.split(";")[1:]] == list(parts), member
