@@ -10,6 +10,7 @@ A request is told from others by its prompt: the text of its last message. Reque
 answer. provider.calls(prompt) is how often it was really asked.
 """
 
+import contextlib
 import json
 import queue
 import select
@@ -139,8 +140,9 @@ class Call:
     def close(self):
         """FIN."""
         self.closing = True
+        with contextlib.suppress(OSError):  # it has gone already
+            self.socket.shutdown(socket.SHUT_RDWR)
         self.finished.set()
-        self.socket.shutdown(socket.SHUT_RDWR)
 
     def reset(self):
         """RST."""
