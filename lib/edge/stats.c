@@ -171,3 +171,16 @@ uint64_t stats_local_add(struct stats *s, uint64_t identity, int64_t expires_ms,
 	}
 	return atomic_fetch_add(&c->count, delta) + delta;
 }
+
+uint64_t stats_local_get(const struct stats *s, uint64_t identity)
+{
+	const struct stats_local_counter *c;
+	unsigned i;
+
+	for (i = 0; i < PROBES; i++) {
+		c = &s->local[(identity + i) % STATS_LOCAL_COUNTERS];
+		if (atomic_load(&c->identity) == identity)
+			return atomic_load(&c->count);
+	}
+	return 0;
+}

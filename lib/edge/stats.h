@@ -106,5 +106,7 @@ int stats_calling(const struct stats *s);
  * little.
  */
 uint64_t stats_local_add(struct stats *s, uint64_t identity, int64_t expires_ms, uint64_t delta);
+/* What such a counter says, without making one: 0 if there is none. */
+uint64_t stats_local_get(const struct stats *s, uint64_t identity);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "edge/fcgi.h"
 #include "gate/cache_status.h"
+#include "gate/metrics.h"
 #include "gate/tell.h"
 #include "gate/txn.h"
 
@@ -159,6 +160,7 @@ void account(struct txn *t)
 
 	if (t->err.code == ERR_CLIENT_GONE)
 		t->status = err_kind(ERR_CLIENT_GONE)->status;
+	metrics_count(t); /* who has had the answer finds it counted */
 	if (travels)
 		compose(&line, t, LOG_MAX_FASTCGI, level);
 	if (logged && !travels)
@@ -180,6 +182,7 @@ void account_refresh(struct txn *t)
 	enum log_level level = level_of(t);
 
 	tell_spent(t);
+	metrics_count(t);
 	if (!log_enabled(level))
 		return;
 	compose(&line, t, LOG_MAX_STDERR, level);

@@ -36,6 +36,7 @@ static const struct stage purge_stages[] = {
 	{"auth", stage_auth}, {"admin", stage_admin}, {"body", stage_body}, {"purge", stage_purge}, {NULL, NULL}};
 static const struct stage spend_stages[] = {
 	{"auth", stage_auth}, {"admin", stage_admin}, {"spend", stage_spend}, {NULL, NULL}};
+static const struct stage metrics_stages[] = {{"metrics", stage_metrics}, {NULL, NULL}};
 static const struct stage healthz_stages[] = {{"healthz", stage_healthz}, {NULL, NULL}};
 static const struct stage readyz_stages[] = {{"readyz", stage_readyz}, {NULL, NULL}};
 
@@ -55,6 +56,7 @@ static const struct endpoint endpoints[] = {
 	{"GET", "/v1/models/", .prefix = true, .stages = models_stages},
 	{"POST", "/admin/purge", .stages = purge_stages},
 	{"GET", "/admin/spend", .stages = spend_stages},
+	{"GET", "/metrics", .quiet = true, .stages = metrics_stages},
 	{"GET", "/healthz", .quiet = true, .open_while_draining = true, .stages = healthz_stages},
 	{"GET", "/readyz", .quiet = true, .open_while_draining = true, .stages = readyz_stages},
 };

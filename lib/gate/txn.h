@@ -198,6 +198,7 @@ enum verdict stage_admin(struct txn *t);
 enum verdict stage_body(struct txn *t);
 enum verdict stage_purge(struct txn *t);
 enum verdict stage_spend(struct txn *t);
+enum verdict stage_metrics(struct txn *t);
 enum verdict stage_models(struct txn *t);
 enum verdict stage_healthz(struct txn *t);
 enum verdict stage_readyz(struct txn *t);
